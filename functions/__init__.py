@@ -1,0 +1,1 @@
+"""One folder per deployable function, and the host that runs any set of them."""

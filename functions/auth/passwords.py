@@ -1,0 +1,62 @@
+"""Which passwords are accepted, and how they are kept."""
+
+import secrets
+import unicodedata
+from functools import cache
+from importlib.resources import files
+
+import bcrypt
+
+from shared.runtime.services import Services
+
+MIN_CHARACTERS = 8
+MAX_BYTES = 72
+"""bcrypt reads no further, so that a longer password would be weaker than it looks."""
+
+
+def password_problem(password: str, *own_names: str) -> str | None:
+    """Why a password is refused, or None. `own_names`, such as the e-mail address, are guessed first."""
+    folded = password.casefold()
+    if len(password) < MIN_CHARACTERS:
+        return f"the password needs at least {MIN_CHARACTERS} characters"
+    if len(_encoded(password)) > MAX_BYTES:
+        return f"the password is longer than {MAX_BYTES} bytes in UTF-8, the most that bcrypt can tell apart"
+    if folded in _common():
+        return "this password is among the most common ones; choose another"
+    if any(folded == name.casefold() for name in own_names):
+        return "the password must not be the account's own e-mail address or username"
+    return None
+
+
+class PasswordHasher:
+    """bcrypt at one cost: each step of the cost doubles the time."""
+
+    def __init__(self, cost: int) -> None:
+        self._cost = cost
+        self._nobody = self.hash(secrets.token_urlsafe())
+
+    def hash(self, password: str) -> str:
+        """A salted hash. Raises ValueError over 72 bytes."""
+        return bcrypt.hashpw(_encoded(password), bcrypt.gensalt(self._cost)).decode()
+
+    def matches(self, password: str, hashed: str | None) -> bool:
+        """Whether this is the password. Without a hash (nobody by that name) it takes as long and says no."""
+        encoded = _encoded(password)
+        same = bcrypt.checkpw(encoded[:MAX_BYTES], (hashed or self._nobody).encode())
+        return same and hashed is not None and len(encoded) <= MAX_BYTES
+
+
+def password_hasher(services: Services) -> PasswordHasher:
+    """The process's hasher (`services.once(password_hasher)`)."""
+    return PasswordHasher(services.settings.bcrypt_cost)
+
+
+def _encoded(password: str) -> bytes:
+    """UTF-8 after NFKC: typed on another keyboard, the password is the same (NIST SP 800-63B §5.1.1.2)."""
+    return unicodedata.normalize("NFKC", password).encode()
+
+
+@cache
+def _common() -> frozenset[str]:
+    text = (files("functions.auth") / "common_passwords.txt").read_text("utf-8")
+    return frozenset(text.split())

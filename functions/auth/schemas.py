@@ -1,0 +1,131 @@
+"""Wire types of accounts and log-ins: snake_case, and on input the older systems' camelCase too."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from shared.db.models.accounts import Role
+
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+EMAIL = rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*"
+"""What browsers accept in an e-mail field (WHATWG HTML §4.10.5.1.5). Hospital networks have hosts without a
+dot and under `.local`, so the host is not held against the public DNS."""
+USERNAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{1,63}"
+"""Without `@`, so that no username can be another person's e-mail."""
+
+
+def _matching(pattern: str, message: str) -> tuple[AfterValidator, Any]:
+    """A check and its place in the schema; `message` tells what would be right."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise PydanticCustomError("format", "{message}", {"message": message})
+        return value
+
+    return AfterValidator(check), Field(json_schema_extra={"pattern": f"^{pattern}$"})
+
+
+_email, _email_schema = _matching(EMAIL, "an e-mail address looks like name@hospital.example")
+_username, _username_schema = _matching(
+    USERNAME, "a username has 2 to 64 letters, digits, dots, dashes, underscores or plus signs, and no @"
+)
+Email = Annotated[str, StringConstraints(strip_whitespace=True, max_length=254), _email, _email_schema]
+Username = Annotated[str, StringConstraints(strip_whitespace=True), _username, _username_schema]
+Line = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=254, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+"""One line of text."""
+
+
+class Profile(BaseModel):
+    """What people say about themselves; null clears a field."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    full_name: Line | None = Field(default=None, validation_alias=AliasChoices("full_name", "fullName"))
+    title: Line | None = None
+    department: Line | None = None
+    specialty: Line | None = None
+    institution: Line | None = None
+    phone: Line | None = None
+
+
+class Registration(Profile):
+    """A new account."""
+
+    email: Email
+    username: Username | None = Field(
+        default=None, description="made from the e-mail address when it is missing"
+    )
+    password: SecretStr = Field(description="at least 8 characters, at most 72 bytes, not a common one")
+    role: Role | None = Field(
+        default=None, description="heeded when an administrator registers somebody; otherwise it is `user`"
+    )
+
+
+class Account(Profile):
+    """An account as others see it: never with its password."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    email: str
+    username: str
+    role: Role
+    is_active: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Credentials(BaseModel):
+    """Who wants to log in, by one of three names for the same thing."""
+
+    model_config = ConfigDict(
+        hide_input_in_errors=True,
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("login", "email", "username")]},
+    )
+
+    login: Line | None = Field(default=None, description="e-mail address or username")
+    email: Line | None = None
+    username: Line | None = None
+    password: SecretStr
+
+    @model_validator(mode="after")
+    def _named(self) -> "Credentials":
+        if not self.name:
+            raise PydanticCustomError("missing", "send email, username or login")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The e-mail address or username; whichever field it came in, either is accepted."""
+        return self.login or self.email or self.username or ""
+
+
+class AccessToken(BaseModel):
+    """A log-in that succeeded."""
+
+    access_token: str
+    access: str = Field(description="the same token, under the name that an older system gave it")
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int = Field(description="seconds")
+    user: Account
+
+
+class KeySet(BaseModel):
+    """A JSON Web Key Set (RFC 7517) of Ed25519 public keys."""
+
+    keys: list[dict[str, str]]

@@ -1,0 +1,71 @@
+"""`hounsfield demo`: the main job from end to end, through the public API only."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from functions.cli import show_findings, wait_with_progress
+from functions.client import Client
+from functions.local import LocalStack
+from shared.config import Settings
+from shared.imaging.modality import MODALITIES
+from shared.imaging.synthetic import synthetic_study
+
+REAL_CASE = "brain3d/BraTS2021_01657"
+REAL_NAME = "BraTS 2021 case 01657 (real, public, not seen in training)"
+SYNTHETIC_NAME = "synthetic study: real anatomy (MNI152 template) with a lesion drawn in"
+SHOWN = {
+    "mask": "tumour-mask.nii.gz",
+    "overlay": "overlay.png",
+    "overlay-montage": "overlay-montage.png",
+    "report-html": "report.html",
+    "report-pdf": "report.pdf",
+}
+
+
+def run_demo(settings: Settings, output: Path, keep: bool, console: Console) -> None:
+    """Start, submit, wait, show, save, stop."""
+    output.mkdir(parents=True, exist_ok=True)
+    console.print("Starting PostgreSQL, the model server and all functions …")
+    with LocalStack(settings) as stack:
+        console.print(f"Running at {stack.url}", highlight=False)
+        title, files = demo_files(output)
+        console.print(f"Sending a {title}")
+        client = Client(stack.url)
+        _log_in(client)
+        study = client.submit_mri(files, {"duplicate": "true"})
+        study = wait_with_progress(client, study["id"])
+        show_findings(console, study)
+        _save(client, study, output, console)
+        client.close()
+        console.print("[bold]Demo models, trained on small public data. Not for clinical use.[/]")
+        if keep:
+            console.print(f"Still running at {stack.url}; Ctrl-C ends it.", highlight=False)
+            stack.wait()
+
+
+def demo_files(folder: Path) -> tuple[str, list[Path]]:
+    """A title, and the four sequences: a real case where HOUNSFIELD_DATA has one, else a synthetic study."""
+    data = os.environ.get("HOUNSFIELD_DATA")
+    case = Path(data) / REAL_CASE if data else None
+    if case is not None and case.is_dir():
+        return REAL_NAME, [case / f"{case.name}_{modality}.nii.gz" for modality in MODALITIES]
+    made = synthetic_study(folder / "synthetic-input")
+    return SYNTHETIC_NAME, [made[modality] for modality in MODALITIES]
+
+
+def _log_in(client: Client) -> None:
+    """A fresh account for every demo, so that no password is kept anywhere."""
+    name, password = f"demo-{secrets.token_hex(4)}@example.org", secrets.token_urlsafe(18)
+    client.register(name, password)
+    client.login(name, password)
+
+
+def _save(client: Client, study: dict[str, Any], output: Path, console: Console) -> None:
+    for artifact in study["results"]["artifacts"]:
+        if artifact["role"] in SHOWN:
+            path = client.download(artifact["url"], output / SHOWN[artifact["role"]])
+            console.print(f"{artifact['role']:<16} {path}", highlight=False)

@@ -1,0 +1,90 @@
+"""The inference function's SQL."""
+
+from dataclasses import asdict
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, selectinload
+
+from functions.inference.outcome import Outcome
+from shared.db.models import Artifact, Finding, InferenceTask, StepResult, Study, StudyStatus, TaskState
+
+
+class InferenceRepository:
+    """Tasks, their steps and what they found."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def study(self, id: UUID) -> Study | None:
+        """A study, without its files."""
+        return self._session.get(Study, id)
+
+    def start(self, task_id: UUID) -> tuple[InferenceTask, Study] | None:
+        """Mark a task as started; it and its study with files, or None when there is nothing to run."""
+        task = self._session.get(InferenceTask, task_id)
+        if task is None or task.state not in (TaskState.PENDING, TaskState.STARTED):
+            return None
+        task.state = TaskState.STARTED
+        task.started_at = task.started_at or self._session.scalar(select(func.now()))
+        study = self._session.get_one(Study, task.study_id, options=[selectinload(Study.files)])
+        study.status = StudyStatus.PROCESSING
+        self._session.flush()
+        return task, study
+
+    def progress(self, task: InferenceTask, step: str, percent: int) -> None:
+        """Say which step has begun."""
+        values = {"step": step, "progress": percent}
+        self._session.execute(update(InferenceTask).where(InferenceTask.id == task.id).values(**values))
+        self._session.execute(update(Study).where(Study.id == task.study_id).values(**values))
+
+    def remembered(self, task_id: UUID, step: str, input_hash: str, model_version: str) -> StepResult | None:
+        """What this very step gave before."""
+        return self._session.scalar(
+            select(StepResult).where(
+                StepResult.task_id == task_id,
+                StepResult.step == step,
+                StepResult.input_hash == input_hash,
+                StepResult.model_version == model_version,
+            )
+        )
+
+    def mark_succeeded(self, task: InferenceTask, outcome: Outcome) -> None:
+        """Write findings, artifacts and results; the study is complete."""
+        owner = {"tenant_id": task.tenant_id, "task_id": task.id, "study_id": task.study_id}
+        self._session.add_all(Finding(**owner, **asdict(found)) for found in outcome.findings)
+        self._session.add_all(
+            Artifact(
+                **owner,
+                role=made.role,
+                media_type=made.media_type,
+                filename=made.filename,
+                **made.ref.model_dump(),
+            )
+            for made in outcome.files
+        )
+        results = {"models": outcome.models, "results": outcome.results}
+        self._end(task.id, TaskState.SUCCESS, message=None, **results)
+        self._end_study(task.study_id, StudyStatus.COMPLETED, None)
+
+    def mark_failed(self, task_id: UUID, study_id: UUID, reason: str) -> None:
+        """The task is over without results; the study's files are kept, for another try."""
+        self._end(task_id, TaskState.FAILURE, message=reason)
+        self._end_study(study_id, StudyStatus.INGESTED, f"analysis failed: {reason}")
+
+    def _end(self, task_id: UUID, state: TaskState, **values: Any) -> None:
+        end = {"state": state, "progress": 100, "step": "finished", "completed_at": func.now()}
+        self._session.execute(
+            update(InferenceTask).where(InferenceTask.id == task_id).values(**end, **values)
+        )
+
+    def _end_study(self, study_id: UUID, status: StudyStatus, message: str | None) -> None:
+        end = {
+            "status": status,
+            "progress": 100,
+            "step": "finished",
+            "message": message,
+            "completed_at": func.now(),
+        }
+        self._session.execute(update(Study).where(Study.id == study_id).values(**end))

@@ -1,0 +1,177 @@
+"""Everything on one machine: embedded PostgreSQL, folder store, Postgres bus, model server, all functions."""
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from functions.auth.service import ensure_admin
+from functions.host import Host, load_functions
+from functions.inference.models import model_client
+from functions.upload.storage_routes import SIGNING
+from shared.config import Settings
+from shared.db.embedded import EmbeddedPostgres
+from shared.db.migrations import upgrade
+from shared.db.session import Database
+from shared.errors import Conflict
+from shared.oip.server_process import ModelServerProcess
+from shared.runtime import Services
+from shared.runtime.postgres_bus import PostgresBus
+from shared.security.keys import KeyStore
+from shared.storage.factory import make_storage
+from shared.telemetry.logs import configure_logs
+
+log = structlog.get_logger(__name__)
+
+CLEAN_SECONDS = 3600.0
+
+
+class LocalStack:
+    """One running installation; `with LocalStack(settings) as stack:` serves at `stack.url` until the block ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stack = ExitStack()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._server: uvicorn.Server | None = None
+
+    def __enter__(self) -> "LocalStack":
+        with ExitStack() as stack:
+            stack.callback(self._socket.close)
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        host, port = self._socket.getsockname()[:2]
+        return self.settings.public_url or f"http://{host}:{port}"
+
+    def wait(self) -> None:
+        """Block until the server ends (by a signal or by `stop`)."""
+        self._thread.join()
+
+    def stop(self) -> None:
+        """Let the server end; in-flight requests are answered first."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    def _start(self, stack: ExitStack) -> None:
+        settings = self.settings
+        configure_logs(settings.log_level, settings.log_format)
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(only_user_of(settings.data_dir))
+        self._bind()
+        settings = self.settings = self._with_models(stack)
+        database_url = self._database_url(stack)
+        upgrade(database_url)
+        services = self._services(database_url)
+        stack.callback(services.close)
+        if settings.admin_email and settings.admin_password:
+            ensure_admin(services, settings.admin_email, settings.admin_password.get_secret_value())
+        self._host(stack, services)
+
+    def _bind(self) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((self.settings.host, self.settings.port))
+        except OSError as error:
+            raise Conflict(
+                f"cannot listen on {self.settings.host}:{self.settings.port}: {error.strerror}"
+            ) from error
+
+    def _with_models(self, stack: ExitStack) -> Settings:
+        """Start a model server unless one is configured; it gets ready while the rest starts."""
+        if self.settings.model_url:
+            return self.settings
+        models = ModelServerProcess(self.settings, preload=True)
+        models.launch()
+        stack.callback(models.stop)
+        return self.settings.model_copy(update={"model_url": models.url})
+
+    def _database_url(self, stack: ExitStack) -> str:
+        if self.settings.database_url is not None:
+            return self.settings.database_url.get_secret_value()
+        postgres = EmbeddedPostgres(self.settings.data_dir / "postgres")
+        stack.callback(postgres.stop)
+        return postgres.url
+
+    def _services(self, database_url: str) -> Services:
+        database = Database(database_url, self.settings.database_pool_size)
+        storage = make_storage(self.settings, self.url, KeyStore(self.settings).secret(SIGNING))
+        return Services(self.settings, database, storage)
+
+    def _host(self, stack: ExitStack, services: Services) -> None:
+        bus = PostgresBus(services.database)
+        readiness = {
+            "database": services.database.check,
+            "storage": services.storage.check,
+            "models": services.once(model_client).ready,
+        }
+        host = Host(load_functions(), services, bus, readiness)
+        host.start()
+        stack.callback(host.stop, services.settings.drain_seconds)
+        stack.enter_context(_cleaning(bus, timedelta(hours=services.settings.keep_events_hours)))
+        config = uvicorn.Config(
+            host.app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="http"
+        )
+        self._thread.start()
+        stack.callback(self._thread.join)
+        stack.callback(self.stop)
+        while not self._server.started and self._thread.is_alive():
+            time.sleep(0.01)
+
+
+@contextmanager
+def only_user_of(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder for this process alone. Raises Conflict when another one has it."""
+    with (data_dir / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"another hounsfield is running on {data_dir}; stop it or choose another --data-dir"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _cleaning(bus: PostgresBus, keep: timedelta) -> Iterator[None]:
+    """Forget old events every hour while the block runs."""
+    over = threading.Event()
+
+    def clean() -> None:
+        while not over.wait(CLEAN_SECONDS):
+            log.info("old events forgotten", count=bus.clean(keep))
+
+    thread = threading.Thread(target=clean, name="clean", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

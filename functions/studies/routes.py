@@ -1,0 +1,100 @@
+"""HTTP of the studies function."""
+
+from typing import Annotated, Literal, TypeVar
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import StreamingResponse
+
+from functions.studies.repository import StudyRepository
+from functions.studies.schemas import ArtifactOut, ScanOut, ScanSummary, StudyOut, StudySummary
+from functions.studies.service import artifact_out, describe_study, find_artifact, find_study, modalities_of
+from shared.db.models import Study
+from shared.errors import NotFound, Unauthenticated
+from shared.events.types import Kind
+from shared.http.deps import CurrentUser, Unit
+from shared.http.paging import Page, PagingDep
+from shared.http.problems import problem_responses
+from shared.storage.streams import blocks
+
+router = APIRouter(tags=["studies"], responses=problem_responses(Unauthenticated))
+MISSING = problem_responses(NotFound)
+
+S = TypeVar("S", bound=StudySummary)
+Status = Annotated[
+    Literal["receiving", "ingested", "processing", "completed", "rejected"] | None,
+    Query(description="only studies of this status"),
+]
+
+
+@router.get("/studies")
+def list_studies(
+    unit: Unit, user: CurrentUser, paging: PagingDep, kind: Kind | None = None, status: Status = None
+) -> Page[StudySummary]:
+    """Your studies, newest first; an administrator sees the tenant's."""
+    query = StudyRepository(unit.session, user).visible(kind, status)
+    rows, cursor = paging.fetch(unit.session, query, Study.id)
+    return Page(items=[_summary(study, StudySummary) for study in rows], next_cursor=cursor)
+
+
+@router.get("/studies/{id}", responses=MISSING)
+def get_study(id: UUID, unit: Unit, user: CurrentUser) -> StudyOut:
+    """A study with its files, task and results."""
+    studies = StudyRepository(unit.session, user)
+    return describe_study(unit, studies, find_study(studies, id), StudyOut)
+
+
+@router.get("/scans")
+def list_scans(unit: Unit, user: CurrentUser, paging: PagingDep, status: Status = None) -> Page[ScanSummary]:
+    """Your brain MRI scans, newest first."""
+    query = StudyRepository(unit.session, user).visible("brain-mri", status)
+    rows, cursor = paging.fetch(unit.session, query, Study.id)
+    return Page(items=[_summary(study, ScanSummary) for study in rows], next_cursor=cursor)
+
+
+@router.get("/scans/{id}", responses=MISSING)
+def get_scan(id: UUID, unit: Unit, user: CurrentUser) -> ScanOut:
+    """A brain MRI: status, progress, pipeline step, results."""
+    studies = StudyRepository(unit.session, user)
+    return describe_study(unit, studies, find_study(studies, id, "brain-mri"), ScanOut)
+
+
+@router.get("/studies/{id}/artifacts", responses=MISSING)
+def list_artifacts(id: UUID, unit: Unit, user: CurrentUser) -> list[ArtifactOut]:
+    """The files that the newest task made."""
+    studies = StudyRepository(unit.session, user)
+    task = studies.newest_task(find_study(studies, id).id)
+    return [artifact_out(artifact) for artifact in studies.artifacts(task.id)] if task else []
+
+
+@router.get(
+    "/studies/{id}/artifacts/{role}",
+    responses={
+        200: {"content": {"application/octet-stream": {}}},
+        304: {"description": "Not modified"},
+        **MISSING,
+    },
+    response_class=StreamingResponse,
+)
+def get_artifact(
+    id: UUID, role: str, unit: Unit, user: CurrentUser, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """A mask, overlay or report file; its ETag is its sha256."""
+    studies = StudyRepository(unit.session, user)
+    artifact = find_artifact(studies, find_study(studies, id), role)
+    etag = f'"{artifact.sha256}"'
+    if if_none_match == etag:
+        return Response(status_code=304, headers={"ETag": etag})
+    headers = {
+        "ETag": etag,
+        "Content-Length": str(artifact.size),
+        "Content-Disposition": f'inline; filename="{artifact.filename}"',
+        "Cache-Control": "private, no-cache",
+    }
+    stream = unit.storage.open(artifact.bucket, artifact.key)
+    return StreamingResponse(blocks(stream), headers=headers, media_type=artifact.media_type)
+
+
+def _summary(study: Study, form: type[S]) -> S:
+    fields = {name: getattr(study, name) for name in form.model_fields if hasattr(study, name)}
+    return form.model_validate({**fields, "modalities": modalities_of(study)})

@@ -1,0 +1,141 @@
+"""What becomes of uploaded files: hashed, stored, and told of, once."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import IO
+from uuid import UUID
+
+from functions.upload.repository import UploadRepository
+from functions.upload.sniff import require_nifti
+from shared.db.models import Study, StudyFile
+from shared.errors import Invalid
+from shared.events import UploadCompleted
+from shared.ids import uuid7
+from shared.runtime import UnitOfWork
+from shared.security.principal import Principal
+from shared.security.sealing import name_sealer
+
+MAX_MRI_FILES = 4
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """One uploaded file."""
+
+    stream: IO[bytes]
+    filename: str
+    declared_modality: str | None
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What the sender says of the patient and the scan."""
+
+    name: str | None = None
+    id: str | None = None
+    scan_date: date | None = None
+
+
+def receive_mri(
+    unit: UnitOfWork, user: Principal, files: Sequence[Incoming], patient: Patient, *, duplicate: bool
+) -> tuple[Study, bool]:
+    """Store a brain MRI and announce it. Returns the study, and whether it was known already.
+
+    Raises UnsupportedImage for a file that is not NIfTI, Invalid for none or more than four.
+    """
+    if not 1 <= len(files) <= MAX_MRI_FILES:
+        raise Invalid(f"send 1 to {MAX_MRI_FILES} files (t1, t1ce, t2, flair), not {len(files)}")
+    for number, file in enumerate(files, 1):
+        require_nifti(file.stream, f"file {number}")
+    hashes = [_sha256(file.stream) for file in files]
+    if len(set(hashes)) < len(hashes):
+        raise Invalid("two of the files have the same content; send each sequence once")
+    digest = _digest(files, hashes)
+    repository = UploadRepository(unit.session)
+    if not duplicate and (known := repository.find_known(user.user_id, "brain-mri", digest)):
+        return known, True
+    study = _new_study(unit, user, patient, digest, duplicate)
+    return _store(unit, repository, study, files, hashes)
+
+
+def _new_study(unit: UnitOfWork, user: Principal, patient: Patient, digest: str, duplicate: bool) -> Study:
+    study_id = uuid7()
+    name = patient.name.strip() if patient.name else ""
+    sealed = unit.services.once(name_sealer).seal(name, study_id.bytes) if name else None
+    return Study(
+        id=study_id,
+        tenant_id=unit.tenant_id,
+        owner_id=user.user_id,
+        kind="brain-mri",
+        patient_id=patient.id or generate_patient_id(),
+        patient_name_sealed=sealed,
+        scan_date=patient.scan_date,
+        digest=digest,
+        duplicate=duplicate,
+        progress=0,
+        step="received",
+    )
+
+
+def generate_patient_id() -> str:
+    """A pseudonym: 40 random bits, readable aloud."""
+    alphabet = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+    return "PAT-" + "".join(secrets.choice(alphabet) for _ in range(8))
+
+
+def _store(
+    unit: UnitOfWork,
+    repository: UploadRepository,
+    study: Study,
+    files: Sequence[Incoming],
+    hashes: Sequence[str],
+) -> tuple[Study, bool]:
+    prefix = f"{unit.tenant_id}/{study.id}/"
+    try:
+        for file, sha256 in zip(files, hashes, strict=True):
+            study.files.append(_put(unit, study.id, f"{prefix}original/", file, sha256))
+        if (known := repository.add_unless_known(study)) is not None:
+            unit.storage.delete_prefix("studies", prefix)
+            return known, True
+        unit.emit(UploadCompleted(upload_id=study.id, study_id=study.id, kind="brain-mri"))
+    except BaseException:
+        unit.storage.delete_prefix("studies", prefix)
+        raise
+    return study, False
+
+
+def _put(unit: UnitOfWork, study_id: UUID, prefix: str, file: Incoming, sha256: str) -> StudyFile:
+    file_id = uuid7()
+    suffix = ".nii.gz" if file.stream.read(2) == b"\x1f\x8b" else ".nii"
+    file.stream.seek(0)
+    ref = unit.storage.put("studies", f"{prefix}{file_id}{suffix}", file.stream, "application/octet-stream")
+    return StudyFile(
+        id=file_id,
+        tenant_id=unit.tenant_id,
+        study_id=study_id,
+        filename=file.filename,
+        bucket=ref.bucket,
+        key=ref.key,
+        size=ref.size,
+        sha256=sha256,
+        declared_modality=file.declared_modality,
+    )
+
+
+def _digest(files: Sequence[Incoming], hashes: Sequence[str]) -> str:
+    """One hash for a set of files, whatever their order and names."""
+    lines = sorted(
+        f"{sha256} {file.declared_modality or ''}" for file, sha256 in zip(files, hashes, strict=True)
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _sha256(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    stream.seek(0)
+    return digest.hexdigest()

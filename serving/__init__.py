@@ -1,0 +1,1 @@
+"""Model serving: predictors (framework code), adapters (thin hosts), catalogue (model packages), training."""

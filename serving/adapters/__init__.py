@@ -1,0 +1,1 @@
+"""Hosts of predictors. `oip` is common to all; each other module fits it to one server framework."""

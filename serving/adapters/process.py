@@ -1,0 +1,39 @@
+"""What every model server process does first: limit its threads, and end with the process that started it."""
+
+import os
+import threading
+import time
+from functools import cache
+from typing import Final
+
+_POLL_SECONDS: Final = 0.5
+_POOLS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def limit_thread_pools(threads: int) -> None:
+    """Set the pools' variables where unset. They are read once, so call it before NumPy or PyTorch is imported."""
+    for variable in _POOLS:
+        os.environ.setdefault(variable, str(threads))
+
+
+@cache
+def limit_torch_threads(threads: int) -> None:
+    """Tell PyTorch, once per process and before its first work; it does not always heed the environment."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_num_interop_threads(1)
+
+
+def end_with_parent(parent: int) -> None:
+    """Leave at once when the process `parent`, which must be the direct parent, is gone, however it went.
+
+    Polling rather than PR_SET_PDEATHSIG: that fires when the *thread* that started us ends, and only on Linux.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_POLL_SECONDS)
+        os._exit(0)  # nothing to save: results are written whole or not at all
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

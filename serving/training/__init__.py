@@ -1,0 +1,1 @@
+"""Training and evaluation of the models in the catalogue. Offline work: nothing here runs in a server."""

@@ -1,0 +1,112 @@
+"""Every setting, once. Each is an environment variable `HOUNSFIELD_<NAME>`; `hounsfield config` prints them all.
+
+Secrets may come from files: with `HOUNSFIELD_SECRETS_DIR=/run/secrets`, a file named after the variable in lower
+case holds its value.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Configuration of every function and model server."""
+
+    model_config = SettingsConfigDict(env_prefix="HOUNSFIELD_", extra="ignore")
+
+    # Where things are
+    data_dir: Path = Field(Path(".hounsfield"), description="one machine: database, objects, keys, drop-box")
+    host: str = Field("127.0.0.1", description="address the HTTP server binds")
+    port: int = Field(8000, description="port the HTTP server binds; 0 takes a free one")
+    public_url: str | None = Field(None, description="base URL that clients use; default http://HOST:PORT")
+
+    # Database
+    database_url: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of PostgreSQL; unset starts an embedded server under DATA_DIR"
+    )
+    database_pool_size: int = Field(10, ge=1, description="pooled database connections per process")
+
+    # Object storage
+    storage_url: str | None = Field(
+        None, description="s3://[endpoint host:port] or file:///folder; unset is DATA_DIR/objects"
+    )
+    s3_endpoint_url: str | None = Field(None, description="S3 endpoint; unset is AWS's own")
+    s3_region: str = Field("us-east-1", description="S3 region")
+    s3_access_key: SecretStr | None = Field(None, description="S3 access key; unset takes boto3's own chain")
+    s3_secret_key: SecretStr | None = Field(None, description="S3 secret key")
+    bucket_prefix: str = Field("hounsfield-", description="put before incoming, studies, models")
+
+    # Events
+    events_token: SecretStr | None = Field(
+        None, description="bearer token that POST /events asks for; unset closes the route"
+    )
+    lease_seconds: float = Field(
+        60, gt=0, description="a worker that has not renewed for this long loses its event"
+    )
+    max_attempts: int = Field(5, ge=1, description="tries of an event before it becomes a dead letter")
+    max_crashes: int = Field(
+        25, ge=1, description="worker deaths over one event before it becomes a dead letter"
+    )
+    retry_base_seconds: float = Field(
+        1, gt=0, description="first retry delay; doubles each time, with jitter"
+    )
+    retry_cap_seconds: float = Field(300, gt=0, description="longest retry delay")
+    drain_seconds: float = Field(20, ge=0, description="how long a stop waits for running handlers")
+    keep_events_hours: float = Field(
+        168, gt=0, description="how long delivered events are kept for deduplication"
+    )
+
+    # Security
+    admin_email: str | None = Field(None, description="creates this first administrator at start")
+    admin_password: SecretStr | None = Field(None, description="password of the first administrator")
+    signing_key_file: Path | None = Field(
+        None, description="Ed25519 private key, PEM; unset is DATA_DIR/keys"
+    )
+    jwks_url: str | None = Field(
+        None, description="where other functions read the public keys; unset reads the file"
+    )
+    access_token_minutes: int = Field(60, ge=1, le=60, description="life of an access token")
+    bcrypt_cost: int = Field(12, ge=4, le=20, description="work of a password hash; each step doubles it")
+    allow_registration: bool = Field(True, description="whether anybody may register an account")
+    cors_origins: Annotated[list[str], NoDecode] = Field(
+        [], description="comma-separated origins that browsers may call from"
+    )
+
+    # Limits
+    max_upload_bytes: int = Field(1 << 30, ge=1, description="largest request body")
+    max_volume_bytes: int = Field(2 << 30, ge=1, description="largest volume once decompressed")
+
+    # Models
+    catalogue_dir: Path = Field(
+        Path(__file__).resolve().parents[1] / "serving" / "catalogue", description="folder of model packages"
+    )
+    model_url: str | None = Field(
+        None, description="Open Inference Protocol server; unset starts one locally"
+    )
+    model_urls: dict[str, str] = Field({}, description="JSON object: model name → its own server's URL")
+    model_timeout_seconds: float = Field(600, gt=0, description="deadline of one model call")
+    threads: int = Field(os.cpu_count() or 1, ge=1, description="compute threads of a model server process")
+
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: str = Field("json", description="json, or console for people")
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return (
+            [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+        )
+
+    @cached_property
+    def objects_dir(self) -> Path:
+        """The folder store's root on one machine."""
+        return self.data_dir / "objects"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Settings from the environment, with files of HOUNSFIELD_SECRETS_DIR where it is set."""
+    return Settings(_secrets_dir=os.environ.get("HOUNSFIELD_SECRETS_DIR"), **overrides)  # type: ignore[call-arg, arg-type]

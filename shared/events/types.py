@@ -1,0 +1,110 @@
+"""The event types of DESIGN.md §4 that exist so far."""
+
+from typing import ClassVar, Literal
+from uuid import UUID
+
+from shared.events.base import Event
+
+Kind = Literal["ct", "brain-mri", "oct", "slide"]
+Pipeline = Literal["brain-mri"]
+PIPELINES: tuple[Pipeline, ...] = ("brain-mri",)
+
+
+class _OfStudy(Event):
+    """An event whose order matters per study."""
+
+    study_id: UUID
+
+    @property
+    def key(self) -> str:
+        return str(self.study_id)
+
+
+class UploadCompleted(Event):
+    """All files of a study are stored."""
+
+    type = "upload.completed"
+    topics = ("hounsfield.uploads",)
+    upload_id: UUID
+    study_id: UUID
+    kind: Kind
+
+    @property
+    def key(self) -> str:
+        return str(self.upload_id)
+
+
+class StudyIngested(_OfStudy):
+    """The study's files were read, checked and described."""
+
+    type = "study.ingested"
+    topics = ("hounsfield.studies",)
+    kind: Kind
+
+
+class StudyRejected(_OfStudy):
+    """The study's files cannot be used; nothing of them is kept."""
+
+    type = "study.rejected"
+    topics = ("hounsfield.studies",)
+    kind: Kind
+    reason: str
+
+
+class InferenceRequested(Event):
+    """A task waits for a worker. One topic per pipeline, so that each scales by its own lag."""
+
+    type = "inference.requested"
+    topics: ClassVar[tuple[str, ...]] = tuple(f"hounsfield.inference.{name}" for name in PIPELINES)
+    task_id: UUID
+    study_id: UUID
+    pipeline: Pipeline
+
+    @property
+    def key(self) -> str:
+        return str(self.task_id)
+
+    @property
+    def topic(self) -> str:
+        return f"hounsfield.inference.{self.pipeline}"
+
+
+class _OfTask(_OfStudy):
+    topics = ("hounsfield.results",)
+    task_id: UUID
+
+
+class InferenceProgressed(_OfTask):
+    """A step of a task began."""
+
+    type = "inference.progressed"
+    step: str
+    progress: int
+
+
+class InferenceCompleted(_OfTask):
+    """A task ended with results."""
+
+    type = "inference.completed"
+
+
+class InferenceFailed(_OfTask):
+    """A task ended without results."""
+
+    type = "inference.failed"
+    reason: str
+
+
+class InferenceCancelled(_OfTask):
+    """A task was cancelled before its end."""
+
+    type = "inference.cancelled"
+
+
+class ReportCreated(_OfStudy):
+    """A report was written for a finished task."""
+
+    type = "report.created"
+    topics = ("hounsfield.reports",)
+    report_id: UUID
+    task_id: UUID

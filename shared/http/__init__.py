@@ -1,0 +1,1 @@
+"""What every HTTP function shares: the application, problem responses, dependencies, limits, paging."""

@@ -1,0 +1,52 @@
+"""Builds the ASGI application of a process from the functions it hosts."""
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Lifespan
+
+from shared.http.events import events_router
+from shared.http.health import Readiness, health_router
+from shared.http.middleware import BodyLimit, Observed, PathForms
+from shared.http.problems import install_problem_handlers
+from shared.runtime.function import Function
+from shared.runtime.services import Services
+
+
+def create_api(
+    functions: Sequence[Function],
+    services: Services,
+    readiness: Readiness,
+    lifespan: Lifespan[FastAPI] | None = None,
+) -> FastAPI:
+    """The functions' routes, `POST /events` and the health routes, as one OpenAPI application."""
+    api = FastAPI(
+        title="Hounsfield",
+        version="0.1.0",
+        description="Medical images from upload to clinical result. Demo models: not for clinical use.",
+        servers=[{"url": "/api"}],
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    api.state.services = services
+    install_problem_handlers(api)
+    routers: list[APIRouter] = [function.router for function in functions if function.router is not None]
+    for router in [*routers, events_router(), health_router(readiness)]:
+        api.include_router(router)
+    return api
+
+
+def harden(api: FastAPI, services: Services) -> ASGIApp:
+    """The application behind the middleware that every deployment has."""
+    settings = services.settings
+    app: ASGIApp = PathForms(BodyLimit(Observed(api), settings.max_upload_bytes))
+    if settings.cors_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            allow_credentials=True,
+        )
+    return app

@@ -1,0 +1,45 @@
+"""`POST /events`: CloudEvents from outside (Knative triggers, other systems) into the bus."""
+
+import hmac
+
+from fastapi import APIRouter, Request
+from sqlalchemy.exc import IntegrityError
+
+from shared.errors import Forbidden, NotFound, Unauthenticated
+from shared.events.codec import from_request
+from shared.http.problems import problem_responses
+from shared.runtime.outbox import append
+from shared.runtime.services import Services
+
+
+def events_router() -> APIRouter:
+    """The events route; it is closed unless HOUNSFIELD_EVENTS_TOKEN is set."""
+    router = APIRouter(tags=["events"])
+
+    @router.post(
+        "/events", status_code=202, responses=problem_responses(Unauthenticated, Forbidden, NotFound)
+    )
+    async def receive(request: Request) -> dict[str, str]:
+        """Take one CloudEvent 1.0, binary or structured. The same id again changes nothing."""
+        services: Services = request.app.state.services
+        _authorise(request, services)
+        envelope = from_request(request.headers, await request.body())
+        try:
+            with services.database.tenant(envelope.tenant_id) as session:
+                append(session, envelope)
+        except IntegrityError:  # this id was taken in before
+            return {"id": str(envelope.id), "status": "known"}
+        return {"id": str(envelope.id), "status": "accepted"}
+
+    return router
+
+
+def _authorise(request: Request, services: Services) -> None:
+    token = services.settings.events_token
+    if token is None:
+        raise NotFound(
+            "this deployment takes no events over HTTP; set HOUNSFIELD_EVENTS_TOKEN to open the route"
+        )
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+        raise Unauthenticated("POST /events needs the bearer token of HOUNSFIELD_EVENTS_TOKEN")

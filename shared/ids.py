@@ -1,0 +1,15 @@
+"""UUID version 7 (RFC 9562 §5.7): unique, and sorted by the time they were made."""
+
+import secrets
+import time
+from uuid import UUID
+
+
+def uuid7() -> UUID:
+    """48 bits of Unix milliseconds, then version, variant and 74 random bits."""
+    milliseconds = time.time_ns() // 1_000_000
+    random = secrets.randbits(74)
+    value = (milliseconds & (1 << 48) - 1) << 80
+    value |= 0x7 << 76 | (random >> 62) << 64
+    value |= 0b10 << 62 | random & (1 << 62) - 1
+    return UUID(int=value)

@@ -1,0 +1,1 @@
+"""Volumes and slices: reading, checking, geometry, modality, overlays."""

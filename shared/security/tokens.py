@@ -1,0 +1,89 @@
+"""Access tokens: EdDSA-signed JWTs (RFC 7519, RFC 8037) that name the user, the tenant and the role."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from shared.db.models.accounts import Role
+from shared.errors import Unauthenticated
+from shared.ids import uuid7
+from shared.security.principal import Principal
+
+ISSUER = "hounsfield"
+AUDIENCE = "hounsfield-api"
+REFETCH_SECONDS = 10
+"""Least time between two fetches of the key set, so that tokens with made-up key ids cost nothing."""
+
+
+class TokenIssuer:
+    """Signs access tokens."""
+
+    def __init__(
+        self,
+        key: Ed25519PrivateKey,
+        key_id: str,
+        minutes: int,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._key = key
+        self._key_id = key_id
+        self._clock = clock
+        self.lifetime = timedelta(minutes=minutes)
+
+    def issue(self, principal: Principal) -> str:
+        """A token for `principal`, valid from now for `lifetime`."""
+        now = self._clock()
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": str(principal.user_id),
+            "tenant": str(principal.tenant_id),
+            "role": principal.role.value,
+            "jti": str(uuid7()),
+            "iat": now,
+            "exp": now + self.lifetime,
+        }
+        return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self._key_id})
+
+
+class TokenVerifier:
+    """Checks access tokens against a key set, fetched again when a token names a key it does not have."""
+
+    def __init__(
+        self, fetch: Callable[[], jwt.PyJWKSet], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._fetch = fetch
+        self._clock = clock
+        self._keys: dict[str | None, jwt.PyJWK] = {}
+        self._fetched = float("-inf")
+        self._lock = threading.Lock()
+
+    def verify(self, token: str) -> Principal:
+        """Who the token was issued to. Raises Unauthenticated."""
+        try:
+            key = self._key(jwt.get_unverified_header(token).get("kid"))
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=["EdDSA"],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": ["exp", "sub", "iat"]},
+            )
+            return Principal(UUID(claims["sub"]), UUID(claims["tenant"]), Role(claims["role"]))
+        except jwt.ExpiredSignatureError:
+            raise Unauthenticated("the access token has expired; log in again") from None
+        except (jwt.InvalidTokenError, KeyError, ValueError):
+            raise Unauthenticated("the access token is not valid here") from None
+
+    def _key(self, key_id: str | None) -> jwt.PyJWK:
+        with self._lock:
+            if key_id not in self._keys and self._clock() - self._fetched >= REFETCH_SECONDS:
+                self._keys = {key.key_id: key for key in self._fetch().keys}
+                self._fetched = self._clock()
+            return self._keys[key_id]

@@ -1,0 +1,1 @@
+"""Object storage behind one port, with an S3 and a local-folder adapter."""

@@ -1,0 +1,110 @@
+"""What the folder store asks of a file system: errors by name, one lock, scratch files that never show."""
+
+import fcntl
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+from shared.errors import Unavailable
+
+ABANDONED_AFTER = timedelta(days=1)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn what the operating system says into Unavailable. The text has no path: paths may hold names."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "unknown reason"
+        raise Unavailable(f"The object store cannot be used: {reason}.") from error
+
+
+class Lock:
+    """A lock on one file, between threads and between processes; the system drops it when a holder dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Alone."""
+        with open(self._path, "ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Beside other readers, while nobody writes."""
+        with open(self._path, "ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            yield
+
+
+class Scratch:
+    """Temporary files on the objects' own file system, so that renaming publishes them at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def file(self) -> Iterator[IO[bytes]]:
+        """A new file open for writing; it is removed at the end unless it was renamed."""
+        path = self._folder / uuid.uuid4().hex
+        with disk_errors():
+            handle = _create(path)
+        try:
+            with handle:
+                yield handle
+        finally:
+            path.unlink(missing_ok=True)
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder in one step for every onlooker: rename it in here, then take it apart."""
+        bin_ = self._folder / uuid.uuid4().hex
+        folder.rename(bin_)
+        shutil.rmtree(bin_, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what killed writers left behind, a day after the last write to it."""
+        oldest = time.time() - ABANDONED_AFTER.total_seconds()
+        for entry in list(self._folder.iterdir()):
+            with suppress(FileNotFoundError):  # another process sweeps too
+                if entry.is_dir():
+                    shutil.rmtree(entry, ignore_errors=True)
+                elif entry.stat().st_mtime < oldest:
+                    entry.unlink()
+
+
+def _create(path: Path) -> IO[bytes]:
+    return open(path, "xb", buffering=0)
+
+
+def write(handle: IO[bytes], block: bytes) -> None:
+    """Write a whole block. Raises Unavailable, for instance when the disk is full."""
+    rest = memoryview(block)
+    with disk_errors():
+        while rest:
+            rest = rest[handle.write(rest) :]
+
+
+def sync(target: IO[bytes] | int) -> None:
+    """Wait until a file or folder is on the disk. Raises Unavailable."""
+    with disk_errors():
+        os.fsync(target)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

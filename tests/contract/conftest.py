@@ -1,0 +1,58 @@
+"""Functions behind the real application, on a real database and a folder of objects."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from functions import auth
+from shared.config import Settings
+from shared.db.session import Database
+from shared.http.app import create_api, harden
+from shared.runtime.function import Function
+from shared.runtime.services import Services
+from shared.storage.factory import make_storage
+
+with warnings.catch_warnings():
+    # Starlette asks for the package httpx2 the first time that this is imported, and works with httpx.
+    warnings.filterwarnings("ignore", "Using `httpx` with `starlette.testclient`")
+    from starlette.testclient import TestClient
+
+PASSWORD = "correct horse battery"
+ClientFor = Callable[..., TestClient]
+LogIn = Callable[[TestClient, str], dict[str, str]]
+
+
+@pytest.fixture
+def services(database: Database, settings: Settings) -> Services:
+    """What a process has; password hashes are cheap."""
+    cheap = settings.model_copy(update={"bcrypt_cost": 4})
+    return Services(cheap, database, make_storage(cheap, "http://testserver/api", b"secret"))
+
+
+@pytest.fixture
+def client_for(services: Services) -> Iterator[ClientFor]:
+    """`client_for(function, …)`: a client of these functions and of auth."""
+    with ExitStack() as stack:
+
+        def start(*functions: Function) -> TestClient:
+            hosted = [auth.function, *(other for other in functions if other is not auth.function)]
+            app = harden(create_api(hosted, services, {}), services)
+            return stack.enter_context(TestClient(app))
+
+        yield start
+
+
+@pytest.fixture
+def register_and_login() -> LogIn:
+    """`register_and_login(client, name)`: the headers of a new user called `name`."""
+
+    def register(client: TestClient, name: str) -> dict[str, str]:
+        account = {"email": f"{name}@hospital.example", "username": name, "password": PASSWORD}
+        created = client.post("/api/auth/register", json=account)
+        assert created.status_code == 201, created.text
+        token = client.post("/api/auth/login", json={"login": name, "password": PASSWORD}).json()
+        return {"Authorization": f"Bearer {token['access_token']}"}
+
+    return register

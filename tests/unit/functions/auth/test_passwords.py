@@ -1,0 +1,77 @@
+"""Which passwords are accepted, and how they are kept."""
+
+import time
+from importlib.resources import files
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functions.auth.passwords import MAX_BYTES, PasswordHasher, password_problem
+
+HASHER = PasswordHasher(4)
+passwords = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("seven 7", "at least 8 characters"),
+        ("x" * 73, "longer than 72 bytes"),
+        ("é" * 37, "longer than 72 bytes"),
+        ("password", "most common"),
+        ("Iloveyou123", "most common"),
+        ("Anna@Hospital.example", "own e-mail address or username"),
+        ("ANNA-the-first", "own e-mail address or username"),
+    ],
+)
+def test_a_poor_password_is_refused_with_the_reason(password: str, reason: str) -> None:
+    problem = password_problem(password, "anna@hospital.example", "anna-the-first")
+    assert problem is not None
+    assert reason in problem
+
+
+@pytest.mark.parametrize("password", ["eight ch", "x1" * 36, "é" * 36, "password of anna"])
+def test_any_other_password_is_accepted(password: str) -> None:
+    assert password_problem(password, "anna@hospital.example", "anna") is None
+
+
+def test_the_list_of_common_passwords_holds_only_what_no_other_rule_refuses() -> None:
+    listed = (files("functions.auth") / "common_passwords.txt").read_text("utf-8").split()
+    assert len(listed) > 200
+    assert len(set(listed)) == len(listed)
+    assert all(len(word) >= 8 and word == word.casefold() for word in listed)
+
+
+@settings(max_examples=30, deadline=None)
+@given(password=passwords, more=st.characters(categories=["L", "N", "P"]))
+def test_a_hash_matches_its_own_password_only(password: str, more: str) -> None:
+    hashed = HASHER.hash(password)
+    assert HASHER.matches(password, hashed)
+    assert not HASHER.matches(password + more, hashed)
+
+
+def test_a_hash_has_a_salt_of_its_own() -> None:
+    assert HASHER.hash("a long passphrase") != HASHER.hash("a long passphrase")
+
+
+def test_bytes_after_the_limit_are_not_ignored() -> None:
+    assert not HASHER.matches("x" * (MAX_BYTES + 1), HASHER.hash("x" * MAX_BYTES))
+
+
+def test_nobody_has_any_password() -> None:
+    assert not HASHER.matches("a long passphrase", None)
+
+
+def test_nobody_takes_as_long_as_somebody() -> None:
+    hasher = PasswordHasher(8)
+    hashed = hasher.hash("a long passphrase")
+
+    def seconds(kept: str | None) -> float:
+        started = time.thread_time()
+        hasher.matches("another passphrase", kept)
+        return time.thread_time() - started
+
+    somebody = min(seconds(hashed) for _ in range(7))
+    nobody = min(seconds(None) for _ in range(7))
+    assert nobody == pytest.approx(somebody, rel=0.5)
