@@ -27,6 +27,7 @@ from shared.runtime import Services
 from shared.runtime.postgres_bus import PostgresBus
 from shared.security.keys import KeyStore
 from shared.storage.factory import make_storage
+from shared.storage.s3 import S3Storage
 from shared.telemetry.logs import configure_logs
 
 log = structlog.get_logger(__name__)
@@ -111,6 +112,8 @@ class LocalStack:
     def _services(self, database_url: str) -> Services:
         database = Database(database_url, self.settings.database_pool_size)
         storage = make_storage(self.settings, self.url, KeyStore(self.settings).secret(SIGNING))
+        if isinstance(storage, S3Storage):
+            storage.ensure_buckets(self.settings.cors_origins)
         return Services(self.settings, database, storage)
 
     def _host(self, stack: ExitStack, services: Services) -> None:

@@ -109,4 +109,4 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: object) -> Settings:
     """Settings from the environment, with files of HOUNSFIELD_SECRETS_DIR where it is set."""
-    return Settings(_secrets_dir=os.environ.get("HOUNSFIELD_SECRETS_DIR"), **overrides)  # type: ignore[call-arg, arg-type]
+    return Settings(_secrets_dir=os.environ.get("HOUNSFIELD_SECRETS_DIR"), **overrides)  # type: ignore[arg-type]

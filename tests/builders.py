@@ -9,11 +9,12 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shared.db.models import Tenant
+from shared.db.models import Role, Tenant, User
 from shared.db.session import Database
 from shared.ids import uuid7
 from shared.imaging.nifti_fields import ByteOrder, header_dtype
 from shared.imaging.volume import Volume
+from shared.security.principal import Principal
 
 
 def make_tenant(database: Database, slug: str = "") -> UUID:
@@ -79,3 +80,29 @@ def nifti_ball(grid: Volume, centre: tuple[float, float, float], radius: float) 
     index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
     world = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     return np.asarray(np.linalg.norm(world - np.array(centre), axis=-1) <= radius)
+
+
+def nifti_texture(grid: Volume, seed: int = 0) -> NDArray[np.float64]:
+    """Smooth variation (standard deviation about 1) tied to the patient, not to the grid."""
+    random = np.random.default_rng(seed)
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
+    world = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+    waves = [np.sin(world @ random.normal(0, 0.12, 3) + random.uniform(0, 6)) for _ in range(12)]
+    return np.asarray(np.sum(waves, axis=0) / np.sqrt(6), dtype=np.float64)
+
+
+def make_user(database: Database, tenant_id: UUID, role: Role = Role.USER) -> Principal:
+    """An account without a usable password, as a principal."""
+    user_id = uuid7()
+    with database.tenant(tenant_id) as session:
+        session.add(
+            User(
+                id=user_id,
+                tenant_id=tenant_id,
+                email=f"{user_id.hex}@example.org",
+                username=f"user-{user_id.hex}",
+                password_hash="unusable",
+                role=role,
+            )
+        )
+    return Principal(user_id, tenant_id, role)

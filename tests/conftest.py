@@ -1,9 +1,10 @@
 """What all tests share: a real PostgreSQL, a database of its own for each test, real data when it is there."""
 
 import os
-import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import pytest
@@ -18,12 +19,21 @@ from tests.builders import make_tenant
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres]:
     """One embedded server for the whole run, its default database migrated as a template."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
-    upgrade(server.url)
-    yield server
-    server.stop()
+    with open_folder() as folder:
+        server = EmbeddedPostgres(folder / "data")
+        upgrade(server.url)
+        yield server
+        server.stop()
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder outside pytest's own, which every run of pytest closes to other users: PostgreSQL, started
+    by root, runs as one."""
+    with TemporaryDirectory(prefix="hounsfield-test-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -71,7 +81,5 @@ def hounsfield_data() -> Path:
     named = os.environ.get("HOUNSFIELD_DATA")
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not (folder / "brain3d").is_dir():
-        reason = "REAL DATA MISSING: set HOUNSFIELD_DATA to the folder of real images"
-        warnings.warn(reason, stacklevel=1)
-        pytest.skip(reason)
+        pytest.skip("REAL DATA MISSING: set HOUNSFIELD_DATA to the folder of real images")
     return folder

@@ -1,5 +1,6 @@
 """Small model packages with real networks, for tests of the model server."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,32 @@ def segmenter(
 
 def _volume(name: str) -> dict[str, Any]:
     return {"name": name, "datatype": "BYTES", "shape": [1], "content": "volume"}
+
+
+def detector(catalogue: Path, name: str = "tiny-detection", version: str = "1.0.0") -> Path:
+    """An untrained Keras network of slices (32 × 32) with a softmax over two classes."""
+    from serving.predictors.keras_backend import keras
+
+    folder = catalogue / name / version
+    folder.mkdir(parents=True)
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((32, 32, 3)), keras.layers.Conv2D(4, 3, strides=4), keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+    with warnings.catch_warnings():  # Keras 3.15 copies torch tensors in a way that NumPy 2 deprecates
+        warnings.filterwarnings("ignore", message="__array__ implementation")
+        model.save(folder / "model.keras")
+    return write_package(
+        folder,
+        {
+            "name": name,
+            "version": version,
+            "task": "detection",
+            "framework": "keras",
+            "predictor": "slice-classifier",
+            "weights": "model.keras",
+            "architecture": {"name": "tiny", "classes": ["no_tumour", "tumour"]},
+            "preprocessing": {"size": 32},
+            "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, -1, -1]}],
+            "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 2]}],
+        },
+    )

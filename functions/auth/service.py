@@ -54,18 +54,20 @@ def create_user(
 
 
 def ensure_admin(services: Services, email: str, password: str) -> User:
-    """Make sure that `email` is an active administrator; the password counts only when the account is new.
+    """Make sure that `email` is an active administrator. One that is already keeps its password.
 
+    An account that is promoted gets the password that is given here: whoever registered the address before, with a
+    password of their own, must not become an administrator by it.
     Raises pydantic.ValidationError for a bad address, Invalid for a poor password.
     """
     registration = Registration(email=email, password=SecretStr(password))
-    promoted = _promote(services, registration.email)
+    promoted = _promote(services, registration)
     if promoted is not None:
         return promoted
     try:
         return create_user(services, registration, role=Role.ADMIN)
     except Taken:  # another replica that started at the same time was first
-        promoted = _promote(services, registration.email)
+        promoted = _promote(services, registration)
         if promoted is None:
             raise
         return promoted
@@ -125,10 +127,11 @@ def _good_password(registration: Registration) -> str:
     return password
 
 
-def _promote(services: Services, email: str) -> User | None:
+def _promote(services: Services, registration: Registration) -> User | None:
     with services.database.system() as session:
-        user = repository.by_email(session, email)
-        if user is not None:
+        user = repository.by_email(session, registration.email)
+        if user is not None and not (user.role == Role.ADMIN and user.is_active):
+            user.password_hash = services.once(password_hasher).hash(_good_password(registration))
             user.role, user.is_active = Role.ADMIN, True
             session.flush()
             session.refresh(user)

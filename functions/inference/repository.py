@@ -53,7 +53,10 @@ class InferenceRepository:
     def mark_succeeded(self, task: InferenceTask, outcome: Outcome) -> None:
         """Write findings, artifacts and results; the study is complete."""
         owner = {"tenant_id": task.tenant_id, "task_id": task.id, "study_id": task.study_id}
-        self._session.add_all(Finding(**owner, **asdict(found)) for found in outcome.findings)
+        self._session.add_all(
+            Finding(**owner, position=position, **asdict(found))
+            for position, found in enumerate(outcome.findings)
+        )
         self._session.add_all(
             Artifact(
                 **owner,

@@ -29,8 +29,8 @@ class ReportRepository:
         return Source(
             task,
             study,
-            scalars(select(Finding).where(Finding.task_id == task_id).order_by(Finding.id)).all(),
-            scalars(select(Artifact).where(Artifact.task_id == task_id).order_by(Artifact.id)).all(),
+            scalars(select(Finding).where(Finding.task_id == task_id)).all(),
+            scalars(select(Artifact).where(Artifact.task_id == task_id)).all(),
             scalars(select(StudyFile.filename).where(StudyFile.study_id == study.id)).all(),
         )
 

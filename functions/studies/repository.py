@@ -42,9 +42,9 @@ class StudyRepository:
         )
 
     def findings(self, task_id: UUID) -> Sequence[Finding]:
-        """Findings in the order in which they were written."""
+        """Findings in the pipeline's order."""
         return self._session.scalars(
-            select(Finding).where(Finding.task_id == task_id).order_by(Finding.id)
+            select(Finding).where(Finding.task_id == task_id).order_by(Finding.position)
         ).all()
 
     def artifacts(self, task_id: UUID) -> Sequence[Artifact]:

@@ -31,7 +31,8 @@ def read_object(bucket: str, key: str, request: Request, services: ServicesDep) 
     store = _folder(services)
     grant = services.once(url_signer).verify("GET", bucket, key, request.query_params)
     ref = store.head(grant.bucket, grant.key)
-    headers = {"Content-Length": str(ref.size)}
+    # A stored file is somebody's upload: a browser must never take it for a page of this origin.
+    headers = {"Content-Length": str(ref.size), "Content-Security-Policy": "sandbox"}
     if grant.filename:
         headers["Content-Disposition"] = attachment(grant.filename)
     media_type = store.media_type(grant.bucket, grant.key) or "application/octet-stream"
@@ -50,7 +51,7 @@ async def write_part(bucket: str, key: str, request: Request, services: Services
             await run_in_threadpool(file.write, block)
         file.seek(0)
         part = await run_in_threadpool(store.put_part, grant.upload_id, grant.number, file)
-    return Response(headers={"ETag": part.etag})
+    return Response(headers={"ETag": f'"{part.etag}"'})
 
 
 def _folder(services: Services) -> FolderStorage:

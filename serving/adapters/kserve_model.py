@@ -11,7 +11,7 @@ from kserve.protocol.dataplane import DataPlane
 from pydantic import ValidationError
 
 from serving.adapters.oip import HostedModel, LoadFailed, metadata
-from serving.adapters.process import limit_torch_threads
+from serving.predictors.base import Predictor
 from serving.predictors.catalogue import latest
 from serving.predictors.package import InvalidPackage
 from shared.errors import HounsfieldError, Unavailable
@@ -22,10 +22,9 @@ from shared.telemetry.trace import traced
 class CatalogueModel(Model):
     """One version of a model. Its single worker thread loads and computes, so the event loop always answers."""
 
-    def __init__(self, hosted: HostedModel, threads: int, preload: bool) -> None:
+    def __init__(self, hosted: HostedModel, preload: bool) -> None:
         super().__init__(hosted.manifest.name)
         self.hosted = hosted
-        self._threads = threads
         self._preload = preload
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=hosted.manifest.name)
 
@@ -37,31 +36,24 @@ class CatalogueModel(Model):
         """KServe calls this on the event loop when a model is not healthy; the worker loads at the next request."""
         return True
 
-    def load_soon(self) -> "Future[None]":
+    def load_soon(self) -> "Future[Predictor]":
         """Load in the worker thread."""
-        return self._worker.submit(self._load)
+        return self._worker.submit(self.hosted.load)
 
     def stop(self) -> None:
         """Free the memory, after the request at hand."""
         self._worker.submit(self.hosted.unload)
 
-    async def predict(
-        self, payload: InferRequest, headers: Mapping[str, str] | None = None, response_headers: Any = None
-    ) -> InferResponse:
+    async def predict(self, payload: InferRequest, headers: Mapping[str, str] | None = None) -> InferResponse:
         """KServe request to KServe response, computed in the worker thread."""
         request = _from_kserve(payload)
         traceparent = (headers or {}).get("traceparent")
         response = await asyncio.wrap_future(self._worker.submit(self._infer, request, traceparent))
         return _to_kserve(response, payload)
 
-    def _load(self) -> None:
-        limit_torch_threads(self._threads)
-        self.hosted.load()
-
     def _infer(self, request: InferenceRequest, traceparent: str | None) -> InferenceResponse:
         try:
             with traced(traceparent):
-                limit_torch_threads(self._threads)
                 return self.hosted.infer(request)
         except (LoadFailed, InvalidPackage) as error:
             raise kserve_errors.InferenceError(error.detail) from error

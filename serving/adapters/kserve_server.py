@@ -63,9 +63,9 @@ class CatalogueServer(ModelServer):
         while not self._rest_server._server.started:
             await asyncio.sleep(0.05)
         loads = [asyncio.wrap_future(model.load_soon()) for model in self.registered_models.all()]
-        for failure in await asyncio.gather(*loads, return_exceptions=True):
-            if failure is not None:
-                log.error("preload failed", reason=str(failure))
+        for outcome in await asyncio.gather(*loads, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                log.error("preload failed", reason=str(outcome))
 
 
 class VersionedEndpoints(V2Endpoints):
@@ -140,7 +140,7 @@ def serve(
 
     volumes = Volumes(storage, Limits(max_bytes=settings.max_volume_bytes))
     models = [
-        CatalogueModel(HostedModel(package, volumes), settings.threads, preload)
+        CatalogueModel(HostedModel(package, volumes, settings.threads), preload)
         for package in _packages(catalogue, only)
     ]
     log.info("model server starts", models=len(models), host=host, port=port)

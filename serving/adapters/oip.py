@@ -1,5 +1,6 @@
 """One model behind the Open Inference Protocol, whatever the server: decode the request, predict, encode the answer."""
 
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from serving.adapters.process import limit_torch_threads
 from serving.adapters.volumes import Volumes
 from serving.predictors.base import InvalidInput, Predictor, Value
 from serving.predictors.package import InvalidPackage, ModelManifest, ModelPackage, TensorSpec, load_package
@@ -27,6 +29,8 @@ from shared.oip.types import (
 )
 
 log = structlog.get_logger(__name__)
+_LOADING = threading.Lock()
+"""One model loads at a time: frameworks do not bear being imported by two threads at once."""
 
 
 class LoadFailed(HounsfieldError):
@@ -47,9 +51,10 @@ class HostedModel:
     `load` and `infer` block and are not thread-safe: an adapter calls them from one thread per model.
     """
 
-    def __init__(self, package: ModelPackage, volumes: Volumes) -> None:
+    def __init__(self, package: ModelPackage, volumes: Volumes, threads: int = 1) -> None:
         self._package = package
         self._volumes = volumes
+        self._threads = threads
         self._predictor: Predictor | None = None
         self.failure: str | None = None
         """Why the last attempt to load failed; None before the first and after a good one."""
@@ -69,7 +74,9 @@ class HostedModel:
         if self._predictor is None:
             started = time.monotonic()
             try:
-                self._predictor = load(load_package(self._package.folder))
+                with _LOADING:
+                    limit_torch_threads(self._threads)
+                    self._predictor = load(load_package(self._package.folder))
             except (InvalidPackage, OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
                 self.failure = f"{type(error).__name__}: {error}"
                 raise LoadFailed(f"{self.manifest.name} {self.manifest.version}: {self.failure}") from error

@@ -19,7 +19,15 @@ from serving.predictors.package import InvalidPackage
 MAX_UNPACKED_BYTES = 2 * 1024**3
 MAX_CONFIG_BYTES = 32 * 1024**2
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-_CODE_LAYERS = {"Lambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer", "TFOpLambda", "SlicingOpLambda"}
+_CODE_LAYERS = {
+    "Lambda",
+    "TorchModuleWrapper",
+    "TFSMLayer",
+    "JaxLayer",
+    "FlaxLayer",
+    "TFOpLambda",
+    "SlicingOpLambda",
+}
 _LAMBDAS = {"__lambda__", "function"}
 
 
@@ -83,7 +91,9 @@ def _zipped_config(path: Path) -> bytes:
         sizes = {member.filename: member.file_size for member in archive.infolist()}
         if set(sizes) != _MEMBERS:
             odd = sorted(set(sizes) ^ _MEMBERS)
-            raise InvalidPackage(f"{path.name}: unexpected or missing in the .keras archive: {', '.join(odd)}")
+            raise InvalidPackage(
+                f"{path.name}: unexpected or missing in the .keras archive: {', '.join(odd)}"
+            )
         if sum(sizes.values()) > MAX_UNPACKED_BYTES or sizes["config.json"] > MAX_CONFIG_BYTES:
             raise InvalidPackage(f"{path.name}: unpacks to more than {MAX_UNPACKED_BYTES} bytes")
         return archive.read("config.json")

@@ -54,7 +54,9 @@ class SliceClassifier:
             self._inference = Inference.model_validate(manifest.inference)
             classes = Architecture.model_validate(manifest.architecture).classes
         except ValidationError as error:
-            raise InvalidPackage(f"{manifest.name}: model.yaml does not suit a slice classifier: {error}") from error
+            raise InvalidPackage(
+                f"{manifest.name}: model.yaml does not suit a slice classifier: {error}"
+            ) from error
         self._columns = _columns(classes, manifest.task, manifest.name)
         self._model = model
         self._check_model(len(classes))
@@ -98,15 +100,23 @@ class SliceClassifier:
         # Also builds Keras' prediction function now, before several threads could ask for it at once.
         noise = np.random.default_rng(0).normal(0, 50, (2, size, size, 3)).astype(np.float32)
         raw = self._run(noise)
-        if raw.min() < 0 or raw.max() > 1 or (raw.shape[1] > 1 and not np.allclose(raw.sum(axis=1), 1, atol=1e-3)):
-            raise InvalidPackage(f"{name}: the file's outputs are no probabilities; it must end in softmax or sigmoid")
+        if (
+            raw.min() < 0
+            or raw.max() > 1
+            or (raw.shape[1] > 1 and not np.allclose(raw.sum(axis=1), 1, atol=1e-3))
+        ):
+            raise InvalidPackage(
+                f"{name}: the file's outputs are no probabilities; it must end in softmax or sigmoid"
+            )
 
 
 def load(package: ModelPackage) -> SliceClassifier:
     """The package's Keras file behind the predictor contract. Raises InvalidPackage."""
     manifest = package.manifest
     if manifest.framework != "keras" or manifest.task not in CLASSES:
-        raise InvalidPackage(f"{manifest.name}: slice-classifier serves Keras detection and classification models")
+        raise InvalidPackage(
+            f"{manifest.name}: slice-classifier serves Keras detection and classification models"
+        )
     return SliceClassifier(package, open_model(package.weights))
 
 
@@ -130,7 +140,9 @@ def _checked(inputs: Mapping[str, Value]) -> Float:
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "fiu" or image.ndim != 3:
         raise InvalidInput("input 'image' must be a numeric array (N, H, W): N slices of raw intensities")
     if image.shape[0] < 1 or min(image.shape[1:]) < MIN_PIXELS:
-        raise InvalidInput(f"input 'image' is {image.shape}: at least one slice of {MIN_PIXELS} pixels a side")
+        raise InvalidInput(
+            f"input 'image' is {image.shape}: at least one slice of {MIN_PIXELS} pixels a side"
+        )
     slices = image.astype(np.float32)
     if not np.isfinite(slices).all():
         raise InvalidInput("input 'image' has values that are not finite")

@@ -63,7 +63,7 @@ class MultiModalSegmenter:
         self.network = network.eval().to(self.device)
 
     def predict(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
-        """`label_map`: uint8 Volume (0 none, 1 NCR, 2 ED, 3 ET) on the grid of the inputs. Raises InvalidInput."""
+        """`label_map`: uint8 Volume (1 NCR, 2 ED, 3 ET) on the grid of the inputs. Raises InvalidInput."""
         volumes = [_checked(inputs, name) for name in MODALITIES]
         reference = volumes[0]
         for name, volume in zip(MODALITIES, volumes, strict=True):

@@ -46,7 +46,9 @@ class Preprocessing(BaseModel):
 
 def prepare(images: NDArray[np.floating[Any]], how: Preprocessing) -> Float:
     """(N, H, W) raw intensities → (N, size, size, 3) in the range the network was trained on."""
-    return np.stack([normalise(to_square(image.astype(np.float32), how), how.normalisation) for image in images])
+    return np.stack(
+        [normalise(to_square(image.astype(np.float32), how), how.normalisation) for image in images]
+    )
 
 
 def to_square(image: Float, how: Preprocessing) -> Float:
@@ -69,7 +71,8 @@ def rescale(image: Float) -> Float:
     dark, bright = np.percentile(foreground, (1.0, 99.0))
     # The darkest tissue is close to air: keep the zero at air, or skull-stripped brains lose their outline.
     floor = low + 0.5 * (dark - low)
-    return np.clip((image - floor) / max(float(bright - floor), 1e-6), 0.0, 1.0).astype(np.float32)
+    scaled: Float = ((image - floor) / max(float(bright - floor), 1e-6)).astype(np.float32)
+    return scaled.clip(0.0, 1.0)
 
 
 def _air_darkest(image: Float) -> Float:

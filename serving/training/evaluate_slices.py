@@ -14,7 +14,15 @@ from serving.predictors.registry import load
 from serving.predictors.slices import rescale
 from serving.training.common import Row
 from serving.training.slices_augment import mirrored, without_skull
-from serving.training.slices_data import CLASSES, SEQUENCES, Slice, brain2d, brats, brats_cases, display_slices
+from serving.training.slices_data import (
+    CLASSES,
+    SEQUENCES,
+    Slice,
+    brain2d,
+    brats,
+    brats_cases,
+    display_slices,
+)
 
 DETECTION, CLASSIFICATION = "brain-tumor-detection", "brain-tumor-classification"
 NATIVE = "TCGA-FG-6692_native"
@@ -40,8 +48,12 @@ def evaluate_detection(data_dir: Path, predictor: Predictor) -> list[Row]:
         of_sequence = [piece for piece in held_out if piece.sequence == name]
         rows += _detection_rows(predictor, of_sequence, f"BraTS held-out {name.upper()}")
     rows += _detection_rows(predictor, held_out, "BraTS held-out, all sequences")
-    rows += _detection_rows(predictor, list(_healthy_halves(held_out)), "BraTS held-out, healthy half mirrored")
-    return rows + _detection_rows(predictor, list(_native(data_dir)), "TCGA-LGG case with skull, central slices")
+    rows += _detection_rows(
+        predictor, list(_healthy_halves(held_out)), "BraTS held-out, healthy half mirrored"
+    )
+    return rows + _detection_rows(
+        predictor, list(_native(data_dir)), "TCGA-LGG case with skull, central slices"
+    )
 
 
 def evaluate_classification(data_dir: Path, predictor: Predictor) -> list[Row]:
@@ -81,7 +93,9 @@ def _detection_rows(predictor: Predictor, pieces: Sequence[Slice], split: str) -
     for name, wanted in (("tumour", True), ("no_tumour", False)):
         mine = tumour == wanted
         if mine.any() and not mine.all():
-            rows.append(Row(DETECTION, f"recall {name}", split, float((said == wanted)[mine].mean()), int(mine.sum())))
+            rows.append(
+                Row(DETECTION, f"recall {name}", split, float((said == wanted)[mine].mean()), int(mine.sum()))
+            )
     if tumour.any() and not tumour.all():
         rows.append(Row(DETECTION, "ROC AUC", split, roc_auc(scores, tumour), len(pieces)))
     return _rounded(rows)
@@ -95,7 +109,9 @@ def _classification_rows(predictor: Predictor, pieces: Sequence[Slice], split: s
     for number, name in enumerate(CLASSES):
         mine = wanted == number
         if mine.any() and not mine.all():
-            rows.append(Row(CLASSIFICATION, f"recall {name}", split, float(right[mine].mean()), int(mine.sum())))
+            rows.append(
+                Row(CLASSIFICATION, f"recall {name}", split, float(right[mine].mean()), int(mine.sum()))
+            )
     return _rounded(rows)
 
 

@@ -2,7 +2,7 @@
 
 Transplantation follows CarveMix (Zhang et al., NeuroImage 2023): a lesion with a rim of random width is cut
 from one case, deformed, and set into another brain, here mostly one whose own lesion was painted over.
-Positions are in mm (training volumes are at 1 mm). All is drawn from one numpy generator, so a seed repeats it.
+Positions are in mm (training volumes are at 1 mm). One numpy generator draws all, so a seed repeats it.
 """
 
 from collections.abc import Sequence

@@ -43,7 +43,7 @@ INTENDED_USE = (
 )
 PREPROCESSING = {"spacing_mm": 1.5}
 INFERENCE = {
-    "window": [96, 112, 96],
+    "window": [96, 128, 96],
     "overlap": 0.5,
     "mirror_axes": [0],
     "thresholds": [0.5, 0.5, 0.5],

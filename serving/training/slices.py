@@ -54,7 +54,7 @@ def train(task: Task, data_dir: Path, recipe: Recipe) -> SliceNet:
     rng = np.random.default_rng(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     sources = pools(task, data_dir)
-    net = SliceNet(len(class_names(task))).to(device, memory_format=torch.channels_last)
+    net = SliceNet(len(class_names(task))).to(device)
     net.freeze_first(recipe.frozen_blocks)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
     steps = sum(pool.draws for pool in sources) // recipe.batch
@@ -75,9 +75,14 @@ def train(task: Task, data_dir: Path, recipe: Recipe) -> SliceNet:
             schedule.step()
             average.update_parameters(net)
             losses.append(loss.item())
-        print(f"{task} epoch {epoch + 1}: loss {np.mean(losses):.3f}, {time.monotonic() - started:.0f} s", flush=True)
+        print(
+            f"{task} epoch {epoch + 1}: loss {np.mean(losses):.3f}, {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
         if (epoch + 1) % 4 == 0:
-            print(f"  validation accuracy {_validation(average.module, task, data_dir, recipe):.3f}", flush=True)
+            print(
+                f"  validation accuracy {_validation(average.module, task, data_dir, recipe):.3f}", flush=True
+            )
     trained = average.module
     assert isinstance(trained, SliceNet)
     return trained.eval().cpu()
@@ -102,7 +107,9 @@ def _optimiser(
     groups = [{"params": backbone}, {"params": list(net.head.parameters())}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.backbone_rate, weight_decay=recipe.weight_decay)
     rates = [recipe.backbone_rate, recipe.head_rate]
-    return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, rates, total_steps=steps + 1, pct_start=0.15)
+    return optimiser, torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, rates, total_steps=steps + 1, pct_start=0.15
+    )
 
 
 def _batches(
@@ -112,13 +119,14 @@ def _batches(
     draws = [draw for pool in sources for draw in pool.epoch(rng)]
     order = rng.permutation(len(draws))
     for start in range(0, len(draws) - count + 1, count):
-        batch = [example(*draws[index], task, size, rng) for index in order[start : start + count].tolist()]
+        drawn = [draws[int(index)] for index in order[start : start + count]]
+        batch = [example(pool, member, task, size, rng) for pool, member in drawn]
         images = np.stack([normalise(image, "minus_one_one") for image, _ in batch])
         yield _tensor(images), torch.tensor([label for _, label in batch])
 
 
 def _tensor(images: NDArray[np.float32]) -> Tensor:
-    """(B, S, S, 3) array → (B, 3, S, S) tensor, channels last in memory."""
+    """(B, S, S, 3) array → (B, 3, S, S) tensor, left channels-last in memory: half the time per step on a CPU."""
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -126,7 +134,7 @@ def _probabilities(net: nn.Module, images: NDArray[np.float32]) -> NDArray[np.fl
     net.eval()
     device = next(net.parameters()).device
     with torch.inference_mode():
-        parts = [torch.softmax(net(part.to(device)), dim=1) for part in _tensor(images).split(32)]
+        parts = [torch.softmax(net(part.to(device)), dim=1) for part in torch.split(_tensor(images), 32)]
     return torch.cat(parts).cpu().numpy()
 
 
@@ -143,7 +151,9 @@ def _validation(net: nn.Module, task: Task, data_dir: Path, recipe: Recipe) -> f
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--task", choices=get_args(Task), required=True)
     parser.add_argument("--data", type=Path, default=default_data())
     parser.add_argument("--out", type=Path, required=True)

@@ -41,7 +41,9 @@ def _pose(image: Float, rng: Generator) -> Float:
     height, width = image.shape
     stretch = np.exp(rng.uniform(-0.12, 0.12, 2))
     picture = Image.fromarray(np.ascontiguousarray(image))
-    picture = picture.resize((round(width * stretch[0]), round(height * stretch[1])), Image.Resampling.BILINEAR)
+    picture = picture.resize(
+        (round(width * stretch[0]), round(height * stretch[1])), Image.Resampling.BILINEAR
+    )
     if rng.random() < 0.8:
         picture = picture.rotate(float(rng.normal(0.0, 10.0)), Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.float32)
@@ -162,7 +164,11 @@ def with_lesion(image: Float, sequence: str, rng: Generator) -> Float:
 
 
 def _greys(
-    sequence: str, core: NDArray[np.float64], halo: NDArray[np.float64], ring: NDArray[np.float64], rng: Generator
+    sequence: str,
+    core: NDArray[np.float64],
+    halo: NDArray[np.float64],
+    ring: NDArray[np.float64],
+    rng: Generator,
 ) -> NDArray[np.float64]:
     """How much brighter or darker each pixel becomes."""
     kind = sequence if sequence != "unknown" else str(rng.choice(["t1", "t1ce", "t2", "flair"]))

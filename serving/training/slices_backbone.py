@@ -51,7 +51,8 @@ class SliceNet(nn.Module):
         self.blocks = nn.ModuleList(list(whole._blocks)[:BLOCKS])
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * CHANNELS, classes)
-        nn.init.zeros_(self.head.weight)  # the max-pooled features are large: a random head starts with a huge loss
+        # The max-pooled features are large: a random head would start with a huge loss.
+        nn.init.zeros_(self.head.weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
@@ -86,7 +87,9 @@ def keras_model(size: int, classes: int, dropout: float = 0.3, name: str = "slic
     pooled = [layers.GlobalAveragePooling2D(name="mean")(x), layers.GlobalMaxPooling2D(name="max")(x)]
     x = layers.Concatenate(name="pooled")(pooled)
     x = layers.Dropout(dropout, name="dropout")(x)
-    return keras.Model(inputs, layers.Dense(classes, activation="softmax", name="probabilities")(x), name=name)
+    return keras.Model(
+        inputs, layers.Dense(classes, activation="softmax", name="probabilities")(x), name=name
+    )
 
 
 def _keras_block(x: Any, name: str, kernel: int, stride: int, expansion: int, channels: int) -> Any:
@@ -100,7 +103,9 @@ def _keras_block(x: Any, name: str, kernel: int, stride: int, expansion: int, ch
     x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_depthwise_bn")(x)
     x = layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
     x = layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project")(x)
-    x = layers.BatchNormalization(epsilon=_EPSILON, name=f"{name}_out" if width != channels else f"{name}_bn")(x)
+    x = layers.BatchNormalization(
+        epsilon=_EPSILON, name=f"{name}_out" if width != channels else f"{name}_bn"
+    )(x)
     return layers.Add(name=f"{name}_out")([x, entered]) if stride == 1 and width == channels else x
 
 
@@ -113,7 +118,9 @@ def port(net: SliceNet, model: Any) -> None:
             _copy(model, f"{name}_expand", f"{name}_expand_bn", block._expand_conv, block._bn0)
         _copy(model, f"{name}_depthwise", f"{name}_depthwise_bn", block._depthwise_conv, block._bn1)
         adds = any(layer.name == f"{name}_bn" for layer in model.layers)
-        _copy(model, f"{name}_project", f"{name}_bn" if adds else f"{name}_out", block._project_conv, block._bn2)
+        _copy(
+            model, f"{name}_project", f"{name}_bn" if adds else f"{name}_out", block._project_conv, block._bn2
+        )
     model.get_layer("probabilities").set_weights([_array(net.head.weight).T, _array(net.head.bias)])
 
 

@@ -69,10 +69,14 @@ def brain2d(data_dir: Path, split: Split) -> list[Slice]:
 
 def split_of(groups: set[str]) -> dict[str, Split]:
     """Which split each group (patient) of one class belongs to."""
-    ordered = sorted(groups, key=lambda group: hashlib.sha256(f"hounsfield-slices:{group}".encode()).hexdigest())
+    ordered = sorted(
+        groups, key=lambda group: hashlib.sha256(f"hounsfield-slices:{group}".encode()).hexdigest()
+    )
     train, val = round(0.7 * len(ordered)), round(0.8 * len(ordered))
-    names: list[Split] = ["train"] * train + ["val"] * (val - train) + ["test"] * (len(ordered) - val)
-    return dict(zip(ordered, names, strict=True))
+    return {
+        group: "train" if place < train else "val" if place < val else "test"
+        for place, group in enumerate(ordered)
+    }
 
 
 def _picture(folder: Path, row: dict[str, str], group: str) -> Slice:
@@ -137,12 +141,16 @@ def mni152(step: int = 3) -> list[Slice]:
     The simulated contrasts are crude (one grey per tissue); they are only there so that "skull-stripped" is not
     learnt as "tumour".
     """
-    t1, _ = _as_display(cast(Nifti1Image, nib.as_closest_canonical(nilearn_data.load_mni152_template(resolution=1))))
+    t1, _ = _as_display(
+        cast(Nifti1Image, nib.as_closest_canonical(nilearn_data.load_mni152_template(resolution=1)))
+    )
     maps: dict[str, Any] = {
         "gm": nilearn_data.load_mni152_gm_template(resolution=1),
         "wm": nilearn_data.load_mni152_wm_template(resolution=1),
     }
-    grey, white = (_as_display(cast(Nifti1Image, nib.as_closest_canonical(maps[name])))[0] for name in ("gm", "wm"))
+    grey, white = (
+        _as_display(cast(Nifti1Image, nib.as_closest_canonical(maps[name])))[0] for name in ("gm", "wm")
+    )
     brain = (t1 > 0.05 * t1.max()).astype(np.float32)
     fluid = np.clip(brain - grey - white, 0.0, 1.0)
     texture = 0.15 * (t1 / t1.max() - 0.7) * brain

@@ -40,7 +40,12 @@ _LABELS: dict[Task, list[dict[str, Any]]] = {
         },
     ],
     "classification": [
-        {"value": 0, "name": "glioma", "display": "Glioma", "snomed": {"code": "393564001", "display": "Glioma"}},
+        {
+            "value": 0,
+            "name": "glioma",
+            "display": "Glioma",
+            "snomed": {"code": "393564001", "display": "Glioma"},
+        },
         {
             "value": 1,
             "name": "meningioma",
@@ -89,7 +94,9 @@ def figures_table(rows: Sequence[Row]) -> str:
 
 def _write(task: Task, folder: Path, figures: _Figures) -> None:
     template = Path(__file__).with_name(f"slices_{task}_card.md").read_text()
-    card = template.replace("{figures}", figures_table(figures.rows)).replace("{brats}", ", ".join(figures.brats))
+    card = template.replace("{figures}", figures_table(figures.rows)).replace(
+        "{brats}", ", ".join(figures.brats)
+    )
     (folder / "README.md").write_text(card)
     text = yaml.safe_dump(_manifest(task, folder, figures), sort_keys=False, allow_unicode=True, width=110)
     (folder / "model.yaml").write_text(text)
@@ -107,7 +114,9 @@ def _manifest(task: Task, folder: Path, figures: _Figures) -> dict[str, Any]:
         "architecture": {"name": "efficientnet-lite0-13-blocks", "classes": classes},
         "preprocessing": {"size": SIZE, "normalisation": "minus_one_one", "crop": "head", "margin": 0.04},
         "inference": {"mirror": True},
-        "inputs": [_tensor("image", [-1, -1, -1], "N raw slices (N, H, W), row 0 anterior, column 0 patient right")],
+        "inputs": [
+            _tensor("image", [-1, -1, -1], "N raw slices (N, H, W), row 0 anterior, column 0 patient right")
+        ],
         "outputs": [_tensor("probabilities", [-1, len(classes)], ", ".join(classes))],
         "labels": _LABELS[task],
         "licence": "CC-BY-4.0",
@@ -162,7 +171,9 @@ def _training_data(task: Task, brats: Sequence[str]) -> list[dict[str, str]]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--task", choices=get_args(Task), required=True)
     parser.add_argument("--data", type=Path, default=default_data())
     parser.add_argument("--out", type=Path, required=True)

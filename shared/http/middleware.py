@@ -33,8 +33,16 @@ class PathForms:
         await self.app(scope, receive, send)
 
 
+DOCUMENT_BYTES = 1 << 20
+"""Largest body that is read into memory whole: JSON, a web form, a CloudEvent."""
+STREAMED = ("multipart/form-data", "application/octet-stream")
+
+
 class BodyLimit:
-    """Refuses a body over the limit, by its declared length or as soon as that much was received."""
+    """Refuses a body over the limit, by its declared length or as soon as that much was received.
+
+    Only bodies that are streamed to disk may be as large as `limit`; all others end at DOCUMENT_BYTES.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self.app = app
@@ -44,9 +52,12 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdigit() and int(declared) > self.limit:
-            await problem_response(self._error())(scope, receive, send)
+        headers = Headers(scope=scope)
+        streamed = headers.get("content-type", "").startswith(STREAMED) or scope["path"].startswith("/storage/")
+        limit = self.limit if streamed else min(self.limit, DOCUMENT_BYTES)
+        declared = headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > limit:
+            await problem_response(_too_large(limit))(scope, receive, send)
             return
         received = 0
 
@@ -54,14 +65,15 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.limit:
-                raise self._error()
+            if received > limit:
+                raise _too_large(limit)
             return message
 
         await self.app(scope, counted, send)
 
-    def _error(self) -> TooLarge:
-        return TooLarge(f"the body is larger than the limit of {self.limit} bytes")
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"the body is larger than the limit of {limit} bytes")
 
 
 class Observed:

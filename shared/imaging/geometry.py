@@ -43,7 +43,8 @@ def to_sitk(volume: Volume) -> sitk.Image:
     image = _index_image(volume.data)
     affine = LPS @ volume.affine
     image.SetSpacing(volume.spacing)
-    image.SetDirection((affine[:3, :3] / volume.spacing).ravel().tolist())
+    direction = np.round(affine[:3, :3] / volume.spacing, 12) + 0.0  # ITK's SVD stumbles over 1e-17 and −0
+    image.SetDirection(direction.ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     return image
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from shared.errors import Invalid
 from shared.imaging.drawing import INK, MARGIN, PAPER, Label, caption, legend, load_font, png, stacked
 from shared.imaging.measure import slice_areas
-from shared.imaging.slices import AXES, Axis, display_slice, mask_slice, pixel_mm
+from shared.imaging.slices import AXES, Axis, display_slice, mask_slice, pixel_mm, slice_count
 from shared.imaging.volume import Volume
 
 TUMOUR_LABELS = (
@@ -52,7 +52,7 @@ def overlay_png(
 def montage_png(
     volume: Volume, label_map: Volume, text: str, labels: tuple[Label, ...] = TUMOUR_LABELS
 ) -> bytes:
-    """Axial, coronal and sagittal slices through the largest section of the lesion, with `text` below.
+    """Axial, coronal and sagittal slices that show the lesion best, with `text` below.
 
     All at one scale; without a lesion, the middle of the volume. 8-bit RGB PNG.
     Raises Invalid when the grids differ.
@@ -78,15 +78,22 @@ def window(volume: Volume) -> tuple[float, float]:
         return 0.0, 1.0
     step = max(1, tissue.size // 1_000_000)
     low, high = (float(v) for v in np.percentile(tissue[::step], WINDOW_PERCENTILES))
-    return low, max(high, low + 1e-6)
+    return (low, high) if high > low else (high - 1.0, high)  # flat tissue shows white
 
 
 def lesion_indices(label_map: Volume, labels: tuple[Label, ...]) -> dict[Axis, int]:
-    """Per plane, the storage index of the slice with the largest marked area; the middle when nothing is."""
+    """Per plane, the storage index of the slice that shows the lesion best; the middle when nothing is marked.
+
+    Each label's area counts relative to its own largest section, so that a small core is not lost in oedema.
+    """
+    present = [label.value for label in _shown(label_map, labels)]
     indices: dict[Axis, int] = {}
     for plane in AXES:
-        areas = slice_areas(label_map, [label.value for label in labels], plane)
-        indices[plane] = int(areas.argmax()) if areas.any() else len(areas) // 2
+        score = np.zeros(slice_count(label_map, plane))
+        for value in present:
+            areas = slice_areas(label_map, [value], plane)
+            score += areas / areas.max()
+        indices[plane] = int(score.argmax()) if present else len(score) // 2
     return indices
 
 

@@ -71,7 +71,7 @@ def slice_scores(coarse: Foreground) -> NDArray[np.float64]:
     smooth = coarse.smooth(coarse.data, SMOOTHING_MM)
     inside = smooth[coarse.brain]
     low, middle, high = np.percentile(inside, [25, 50, 75])
-    spread = max(float(high - low), 1e-6)
+    spread = max(float(high - low), 0.05 * abs(float(middle)), 1e-6)  # flat tissue must not amplify noise
     mirrored, both = _mirror(smooth, coarse.brain)
     core = coarse.depth_mm > SMOOTHING_MM
     asymmetry = np.where(both & core, np.abs(smooth - mirrored) / spread, 0)

@@ -101,10 +101,11 @@ class OipClient:
         """Whether the model takes requests; False also where it, or its server, is not there."""
         return self._probe(f"{self._url(model, version)}/ready")
 
-    def metadata(self, model: str, version: str | None = None) -> ModelMetadata:
+    def metadata(
+        self, model: str, version: str | None = None, *, deadline: float = PROBE_SECONDS
+    ) -> ModelMetadata:
         """Inputs, outputs and versions. Raises ModelRefused for an unknown model, ModelUnavailable, ModelFailed."""
-        url = self._url(model, version)
-        return self._call(model, "GET", url, None, PROBE_SECONDS, ModelMetadata)
+        return self._call(model, "GET", self._url(model, version), None, deadline, ModelMetadata)
 
     def infer(
         self,

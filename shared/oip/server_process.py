@@ -29,19 +29,22 @@ HOPELESS_DEATHS: Final = 3
 """Deaths in a row after which nobody waits any longer for it to become ready; restarts go on."""
 _POLL_SECONDS: Final = 0.1
 _LOCALHOST: Final = "127.0.0.1"
+_PREFIX: Final = "HOUNSFIELD_"
 
 
 class ModelServerProcess:
     """`python -m serving.adapters.kserve` under supervision, on a free port of the loopback interface.
 
-    environment: variables for the child besides this process's own and those that the settings give.
+    environment: variables for the child besides those that the settings give. Of this process's own it gets all but
+    HOUNSFIELD_…: the password of the database is none of its business.
     """
 
     def __init__(
         self, settings: Settings, environment: Mapping[str, str] | None = None, *, preload: bool = False
     ) -> None:
         self._settings = settings
-        self._environment = {**os.environ, **_settings_environment(settings), **(environment or {})}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+        self._environment = {**inherited, **_settings_environment(settings), **(environment or {})}
         self._preload = preload
         self._port = _free_port()
         self._stopping = threading.Event()
@@ -139,21 +142,9 @@ class ModelServerProcess:
         return process.wait()
 
     def _command(self) -> list[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "serving.adapters.kserve",
-            "--host",
-            _LOCALHOST,
-            "--port",
-            str(self._port),
-        ]
-        command += [
-            "--catalogue",
-            str(self._settings.catalogue_dir.resolve()),
-            "--parent-pid",
-            str(os.getpid()),
-        ]
+        command = [sys.executable, "-m", "serving.adapters.kserve"]
+        command += ["--catalogue", str(self._settings.catalogue_dir.resolve())]
+        command += ["--host", _LOCALHOST, "--port", str(self._port), "--parent-pid", str(os.getpid())]
         return [*command, "--preload"] if self._preload else command
 
 
@@ -172,7 +163,7 @@ def _settings_environment(settings: Settings) -> dict[str, str]:
         "LOG_LEVEL": settings.log_level,
         "LOG_FORMAT": settings.log_format,
     }
-    return {f"HOUNSFIELD_{name}": value for name, value in values.items() if value is not None}
+    return {f"{_PREFIX}{name}": value for name, value in values.items() if value is not None}
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

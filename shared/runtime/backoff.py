@@ -15,7 +15,7 @@ class Backoff:
 
     def delay(self, attempt: int, random_unit: float | None = None) -> timedelta:
         """Delay before the try after failed try number `attempt` (from 1)."""
-        full = min(self.base * 2 ** min(attempt - 1, 30), self.cap)
+        full: timedelta = min(self.base * float(1 << min(attempt - 1, 30)), self.cap)
         return full * (0.5 + 0.5 * (secrets.randbelow(1000) / 1000 if random_unit is None else random_unit))
 
     def exhausted(self, attempt: int) -> bool:

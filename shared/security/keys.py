@@ -75,8 +75,9 @@ def token_verifier(services: Services) -> TokenVerifier:
 
 def _fetch_key_set(url: str) -> jwt.PyJWKSet:
     try:
-        return jwt.PyJWKSet.from_dict(httpx.get(url, timeout=5).raise_for_status().json())
-    except (httpx.HTTPError, ValueError, jwt.PyJWTError):
+        published = httpx.get(url, timeout=5).raise_for_status().json()
+        return jwt.PyJWKSet(published["keys"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError):
         raise Unavailable("the keys that access tokens are checked with cannot be fetched now") from None
 
 

@@ -12,12 +12,6 @@ from shared.storage.port import PART_BYTES
 BLOCK_BYTES = 1024 * 1024
 
 
-def blocks(stream: IO[bytes]) -> Iterator[bytes]:
-    """The stream to its end."""
-    while block := stream.read(BLOCK_BYTES):
-        yield block
-
-
 def stream_of(data: bytes | IO[bytes]) -> IO[bytes]:
     """Bytes as a stream; a stream as it is."""
     return BytesIO(data) if isinstance(data, bytes) else data
@@ -26,7 +20,7 @@ def stream_of(data: bytes | IO[bytes]) -> IO[bytes]:
 def feed(stream: IO[bytes], *sinks: Callable[[bytes], object]) -> int:
     """Give every block of the stream to every sink; returns the number of bytes."""
     size = 0
-    for block in blocks(stream):
+    while block := stream.read(BLOCK_BYTES):
         size += len(block)
         for sink in sinks:
             sink(block)

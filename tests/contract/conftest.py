@@ -7,11 +7,13 @@ from contextlib import ExitStack
 import pytest
 
 from functions import auth
+from functions.upload.storage_routes import SIGNING
 from shared.config import Settings
 from shared.db.session import Database
 from shared.http.app import create_api, harden
 from shared.runtime.function import Function
 from shared.runtime.services import Services
+from shared.security.keys import KeyStore
 from shared.storage.factory import make_storage
 
 with warnings.catch_warnings():
@@ -28,7 +30,7 @@ LogIn = Callable[[TestClient, str], dict[str, str]]
 def services(database: Database, settings: Settings) -> Services:
     """What a process has; password hashes are cheap."""
     cheap = settings.model_copy(update={"bcrypt_cost": 4})
-    return Services(cheap, database, make_storage(cheap, "http://testserver/api", b"secret"))
+    return Services(cheap, database, make_storage(cheap, "http://testserver", KeyStore(cheap).secret(SIGNING)))
 
 
 @pytest.fixture

@@ -37,6 +37,13 @@ def owner(database_url: str) -> Iterator[Connection]:
     engine.dispose()
 
 
+def test_a_tenant_sees_no_other_tenants_name(database: Database, tenants: tuple[UUID, UUID]) -> None:
+    with database.tenant(tenants[0]) as session:
+        assert session.scalars(select(models.Tenant.id)).all() == [tenants[0]]
+    with database.system() as session:
+        assert set(tenants) <= set(session.scalars(select(models.Tenant.id)))
+
+
 @pytest.fixture
 def tenants(database: Database) -> tuple[UUID, UUID]:
     """Two hospitals."""
@@ -183,6 +190,8 @@ def test_no_policy_is_for_everybody(owner: Connection) -> None:
     assert {(table, *roles) for table, _, roles in policies} == {
         *((table.name, APP_ROLE) for table in TABLES),
         *((name, SYSTEM_ROLE) for name in SEEN_BY_THE_PLATFORM),
+        ("tenants", APP_ROLE),
+        ("tenants", SYSTEM_ROLE),
     }
 
 

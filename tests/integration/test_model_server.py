@@ -80,7 +80,20 @@ def test_a_client_waits_through_a_restart(settings: Settings) -> None:
     with ModelServerProcess(settings) as server, OipClient(server.url) as client:
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
-        assert client.metadata("tiny-segmentation").name == "tiny-segmentation"
+        assert client.metadata("tiny-segmentation", deadline=60).name == "tiny-segmentation"
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="reads a process's environment from /proc"
+)
+def test_it_does_not_learn_secrets_that_it_has_no_use_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOUNSFIELD_DATABASE_URL", "postgresql://user:password@host/database")
+    with ModelServerProcess(settings) as server:
+        environment = Path(f"/proc/{server.pid}/environ").read_bytes()
+    assert b"HOUNSFIELD_DATA_DIR=" in environment
+    assert b"password" not in environment
 
 
 def test_it_ends_when_its_parent_is_killed(settings: Settings) -> None:

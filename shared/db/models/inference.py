@@ -69,6 +69,8 @@ class Finding(Base, Identified, TenantOwned, Stamped):
 
     task_id: Mapped[UUID] = mapped_column(ForeignKey("inference_tasks.id", ondelete="CASCADE"))
     study_id: Mapped[UUID] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
+    position: Mapped[int]
+    """Place in the task's list of findings."""
     name: Mapped[str]
     display: Mapped[str]
     value: Mapped[str | None]

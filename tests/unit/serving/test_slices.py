@@ -82,11 +82,14 @@ def test_normalisations_are_those_of_keras_applications() -> None:
     assert np.allclose(normalise(grey, "unit"), 0.5)
     assert np.allclose(normalise(grey, "minus_one_one"), 0.0)
     assert np.allclose(normalise(grey, "caffe")[0, 0], [127.5 - 103.939, 127.5 - 116.779, 127.5 - 123.68])
-    assert np.allclose(normalise(grey, "imagenet")[0, 0], [0.015 / 0.229, 0.044 / 0.224, 0.094 / 0.225], atol=1e-4)
+    assert np.allclose(
+        normalise(grey, "imagenet")[0, 0], [0.015 / 0.229, 0.044 / 0.224, 0.094 / 0.225], atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
-    "wrong", [{}, {"size": 8}, {"size": 64, "normalisation": "z"}, {"size": 64, "crop": "no"}, {"size": 64, "x": 1}]
+    "wrong",
+    [{}, {"size": 8}, {"size": 64, "normalisation": "z"}, {"size": 64, "crop": "no"}, {"size": 64, "x": 1}],
 )
 def test_a_manifest_that_asks_for_something_else_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

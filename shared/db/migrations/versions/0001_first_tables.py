@@ -33,8 +33,7 @@ def upgrade() -> None:
     for table in EVENT_TABLES:
         isolate(table, system="select, insert, update, delete")
     isolate("users", system="select, insert, update")
-    op.execute(f"grant select, insert on tenants to {SYSTEM_ROLE}")
-    op.execute(f"grant select on tenants to {APP_ROLE}")
+    isolate("tenants", column="id", app="select", system="select, insert")
     op.execute(f"grant select, insert, delete on subscriptions to {SYSTEM_ROLE}")
     op.execute(f"grant select on subscriptions to {APP_ROLE}")
 
@@ -293,6 +292,7 @@ def _create_tables() -> None:
         "findings",
         sa.Column("task_id", sa.Uuid(), nullable=False),
         sa.Column("study_id", sa.Uuid(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("display", sa.String(), nullable=False),
         sa.Column("value", sa.String(), nullable=True),

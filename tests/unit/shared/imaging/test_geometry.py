@@ -17,11 +17,11 @@ def _spot(grid: Volume) -> Volume:
 
 
 def _centre(volume: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    where = np.argwhere(volume.data > 0).mean(axis=0)
+    where = np.argwhere(volume.data != 0).mean(axis=0)
     return np.asarray(volume.affine[:3, :3] @ where + volume.affine[:3, 3])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(grid=nifti_volumes(largest_tilt=40.0))
 def test_canonical_order_is_closest_to_ras_and_moves_nothing(grid: Volume) -> None:
     spot = _spot(grid)
@@ -32,7 +32,7 @@ def test_canonical_order_is_closest_to_ras_and_moves_nothing(grid: Volume) -> No
     np.testing.assert_allclose(_centre(canonical), _centre(spot), atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(grid=nifti_volumes())
 def test_simpleitk_and_back_is_the_same_volume(grid: Volume) -> None:
     spot = _spot(grid)
@@ -44,7 +44,7 @@ def test_simpleitk_and_back_is_the_same_volume(grid: Volume) -> None:
     np.testing.assert_allclose((-x, -y, z), (spot.affine @ [1, 2, 3, 1])[:3], atol=1e-9)  # LPS ↔ RAS
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(grid=nifti_volumes(), other=nifti_volumes())
 def test_a_spot_stays_where_it_is_when_it_is_resampled_there_and_back(grid: Volume, other: Volume) -> None:
     spot = _spot(grid)
@@ -54,10 +54,10 @@ def test_a_spot_stays_where_it_is_when_it_is_resampled_there_and_back(grid: Volu
     np.testing.assert_allclose(_centre(moved), SPOT, atol=2.0)
     back = resample_to(moved, grid, "nearest")
     np.testing.assert_allclose(_centre(back), SPOT, atol=3.0)
-    assert 2 * (back.data & spot.data).sum() >= 0.75 * (back.data.sum() + spot.data.sum())
+    assert 2 * ((back.data != 0) & (spot.data != 0)).sum() >= 0.75 * (back.data.sum() + spot.data.sum())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(grid=nifti_volumes(), other=nifti_volumes())
 def test_a_linear_ramp_over_the_patient_reads_the_same_on_every_grid(grid: Volume, other: Volume) -> None:
     def ramp(volume: Volume) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -68,7 +68,9 @@ def test_a_linear_ramp_over_the_patient_reads_the_same_on_every_grid(grid: Volum
     resampled = resample_to(Volume(ramp(grid), grid.affine), other, "linear")
     inside = resampled.data != 0
     assert inside.mean() > 0.3
-    error = np.abs(resampled.data - ramp(other))[inside & nifti_ball(other, (0, 0, 0), 30.0)]
+    error = np.abs(resampled.data.astype(np.float64) - ramp(other))[
+        inside & nifti_ball(other, (0, 0, 0), 30.0)
+    ]
     assert error.max() < 0.01
 
 
@@ -76,8 +78,9 @@ def test_resampling_onto_its_own_grid_changes_nothing() -> None:
     data = np.random.default_rng(0).normal(size=(7, 6, 5)).astype(np.float32)
     affine = np.array([[0, -1.3, 0.1, 4], [0.9, 0, 0, -7], [0, 0.1, 3.0, 2], [0, 0, 0, 1]])
     volume = Volume(data, affine)
-    for order in ("linear", "nearest"):
-        np.testing.assert_allclose(resample_to(volume, volume, order).data, data, atol=1e-5)  # type: ignore[arg-type]
+    linear = resample_to(volume, volume, "linear").data.astype(np.float64)
+    np.testing.assert_allclose(linear, data.astype(np.float64), atol=1e-5)
+    np.testing.assert_array_equal(resample_to(volume, volume, "nearest").data, data)
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.0, 4.0])

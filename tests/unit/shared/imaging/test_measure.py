@@ -19,7 +19,7 @@ def test_volumes_add_the_labels_of_each_region() -> None:
     assert volumes == pytest.approx({"WT": 2.5, "TC": 1.5, "ET": 0.5, "none": 0.0})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(grid=nifti_volumes(largest_tilt=10.0))
 def test_a_ball_has_its_volume_place_and_diameter_on_every_grid(grid: Volume) -> None:
     centre, radius = (-12.0, 8.0, 5.0), 25.0

@@ -12,6 +12,7 @@ from shared.imaging.geometry import to_canonical
 from shared.imaging.measure import largest_slice, slice_areas
 from shared.imaging.nifti import Limits, read_nifti
 from shared.imaging.slices import (
+    AXES,
     Axis,
     display_slice,
     mask_slice,
@@ -21,7 +22,7 @@ from shared.imaging.slices import (
     slice_count,
 )
 from shared.imaging.volume import Volume
-from tests.builders import nifti_ball, nifti_volumes
+from tests.builders import nifti_ball, nifti_texture, nifti_volumes
 
 LEFT_ANTERIOR_SUPERIOR = (-25.0, 25.0, 25.0)
 """Millimetres from the centre of the head; RAS+, so x < 0 is the patient's left."""
@@ -33,11 +34,11 @@ def _middle_of(mask: NDArray[np.generic]) -> tuple[float, float]:
     return (rows.mean() + 0.5) / mask.shape[0], (columns.mean() + 0.5) / mask.shape[1]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(grid=nifti_volumes())
 def test_the_patients_left_is_on_the_right_and_the_face_is_up(grid: Volume) -> None:
     marked = Volume(nifti_ball(grid, LEFT_ANTERIOR_SUPERIOR, 9.0).astype(np.uint8), grid.affine)
-    for axis in ("axial", "coronal", "sagittal"):
+    for axis in AXES:
         index = int(slice_areas(marked, {1}, axis).argmax())
         row, column = _middle_of(mask_slice(marked, index, axis))
         assert row < 0.5  # anterior in the axial slice, superior in the others
@@ -46,12 +47,12 @@ def test_the_patients_left_is_on_the_right_and_the_face_is_up(grid: Volume) -> N
         )  # the face is on the left, the patient's left on the right
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(grid=nifti_volumes())
 def test_the_mask_lies_where_the_scan_shows_it(grid: Volume) -> None:
     ball = nifti_ball(grid, LEFT_ANTERIOR_SUPERIOR, 14.0)
     scan, mask = Volume(ball * np.float32(900), grid.affine), Volume(ball.astype(np.uint8), grid.affine)
-    for axis in ("axial", "coronal", "sagittal"):
+    for axis in AXES:
         index = int(slice_areas(mask, {1}, axis).argmax())
         seen, marked = display_slice(scan, index, axis), mask_slice(mask, index, axis)
         assert seen.shape == marked.shape
@@ -59,13 +60,13 @@ def test_the_mask_lies_where_the_scan_shows_it(grid: Volume) -> None:
         assert 2 * overlap >= 0.85 * ((seen > 450).sum() + (marked == 1).sum())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(grid=nifti_volumes())
 def test_pixels_are_square_and_cover_the_slice(grid: Volume) -> None:
     canonical = to_canonical(grid)
     extent = np.array(canonical.shape) * canonical.spacing
-    for axis, (across, down) in {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}.items():
-        plane: Axis = axis  # type: ignore[assignment]
+    planes: dict[Axis, tuple[int, int]] = {"axial": (0, 1), "coronal": (0, 2), "sagittal": (1, 2)}
+    for plane, (across, down) in planes.items():
         height, width = display_slice(grid, 0, plane).shape
         edge = pixel_mm(grid, plane)
         assert abs(height * edge - extent[down]) <= edge
@@ -90,11 +91,12 @@ def test_an_index_outside_is_refused() -> None:
 
 
 def _lopsided_head(grid: Volume) -> Volume:
-    head = 500.0 * nifti_ball(grid, (0, 0, 0), 45.0) + 400.0 * nifti_ball(grid, (-22, 0, 15), 10.0)
+    head = np.where(nifti_ball(grid, (0, 0, 0), 45.0), 500 + 20 * nifti_texture(grid), 0)
+    head += 400.0 * nifti_ball(grid, (-22, 0, 15), 10.0)
     return Volume(head.astype(np.float32), grid.affine)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(grid=nifti_volumes(largest_tilt=10.0))
 def test_the_chosen_slice_crosses_a_one_sided_bright_lesion(grid: Volume) -> None:
     lesion = Volume(nifti_ball(grid, (-22, 0, 15), 10.0).astype(np.uint8), grid.affine)
@@ -109,7 +111,7 @@ def test_the_choice_is_the_same_every_time() -> None:
     assert representative_slices(head, 4) == representative_slices(head, 4)
 
 
-@pytest.mark.parametrize("modality", ["flair", "t1ce", "t2", "t1"])
+@pytest.mark.parametrize("modality", ["flair", "t1"])  # the easiest and the hardest
 def test_the_chosen_slice_crosses_the_tumour_of_real_cases(modality: str, hounsfield_data: Path) -> None:
     for case in sorted((hounsfield_data / "brain3d").glob("BraTS2021_*")):
         truth = read_nifti(case / f"{case.name}_seg.nii.gz", Limits())
