@@ -10,7 +10,7 @@ from shared.db.models import Study, StudyFile
 from shared.errors import HounsfieldError, Invalid
 from shared.events import StudyRejected
 from shared.imaging.modality import ModalityGuess, assign_modalities
-from shared.imaging.nifti import Limits, read_nifti
+from shared.imaging.nifti import Limits, NiftiInfo, check_nifti, read_nifti
 from shared.imaging.volume import Volume
 from shared.runtime import Services, UnitOfWork
 from shared.storage.temporary import as_file
@@ -23,7 +23,8 @@ def volume_limits(settings: Settings) -> Limits:
 
 def describe(services: Services, study: Study) -> list[DescribedFile]:
     """Read and check every file. Raises a HounsfieldError that says what is wrong with which file."""
-    volumes = [_read(services, file, number) for number, file in enumerate(study.files, 1)]
+    checked = [_read(services, file, number) for number, file in enumerate(study.files, 1)]
+    volumes = [volume for volume, _ in checked]
     named = [
         (file.filename, file.declared_modality, volume)
         for file, volume in zip(study.files, volumes, strict=True)
@@ -32,8 +33,8 @@ def describe(services: Services, study: Study) -> list[DescribedFile]:
     for volume, guess in zip(volumes[1:], guesses[1:], strict=True):
         check_same_region(volumes[0], volume, (guesses[0].modality.upper(), guess.modality.upper()))
     return [
-        DescribedFile(file.id, guess.modality, _details(volume, guess))
-        for file, volume, guess in zip(study.files, volumes, guesses, strict=True)
+        DescribedFile(file.id, guess.modality, _details(volume, info, guess))
+        for file, (volume, info), guess in zip(study.files, checked, guesses, strict=True)
     ]
 
 
@@ -48,25 +49,27 @@ def forget(unit: UnitOfWork, study_id: UUID) -> None:
     unit.storage.delete_prefix("studies", f"{unit.tenant_id}/{study_id}/")
 
 
-def _read(services: Services, file: StudyFile, number: int) -> Volume:
-    """One volume; whatever is wrong with it is said of file `number`, never by its name."""
+def _read(services: Services, file: StudyFile, number: int) -> tuple[Volume, NiftiInfo]:
+    """One volume and its header's facts; whatever is wrong with it is said of file `number`, never by its name."""
     label = f"file {number}"
     try:
         with as_file(services.storage, file.bucket, file.key) as path:
-            volume = read_nifti(path, volume_limits(services.settings))
+            limits = volume_limits(services.settings)
+            info, volume = check_nifti(path, limits), read_nifti(path, limits)
     except HounsfieldError as error:
         if error.status >= 500:
             raise
         raise Invalid(f"{label}: {error.detail}") from error
     check_head(volume, label)
-    return volume
+    return volume, info
 
 
-def _details(volume: Volume, guess: ModalityGuess) -> dict[str, Any]:
+def _details(volume: Volume, info: NiftiInfo, guess: ModalityGuess) -> dict[str, Any]:
     return {
         "modality_source": guess.source,
         "modality_confidence": guess.confidence,
         "shape": list(volume.shape),
         "affine": volume.affine.tolist(),
+        "affine_source": info.affine_source,
         "spacing_mm": [round(spacing, 4) for spacing in volume.spacing],
     }

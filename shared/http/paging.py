@@ -35,9 +35,7 @@ class Paging:
         self._request = request
         self._response = response
 
-    def fetch(
-        self, session: Session, query: Select[T], id_column: Any
-    ) -> tuple[Sequence[T], UUID | None]:
+    def fetch(self, session: Session, query: Select[T], id_column: Any) -> tuple[Sequence[T], UUID | None]:
         """Rows of this page and the cursor of the next."""
         if self.cursor is not None:
             query = query.where(id_column < self.cursor)

@@ -77,7 +77,7 @@ def check_nifti(path: Path, limits: Limits) -> NiftiInfo:
     with _opened(path) as (stream, compressed):
         layout = _layout(stream, limits, path.stat().st_size, compressed)
         block = np.empty(max(1, min(layout.voxels, BLOCK // layout.dtype.itemsize)), dtype=layout.dtype)
-        low, high = _scan(stream, layout, lambda start, count: block[:count])
+        low, high = _scan(stream, layout, lambda _start, count: block[:count])
         _check_end(stream)
     _check_range(layout, low, high, limits)
     volume = Volume(np.empty((0, 0, 0)), layout.affine)

@@ -69,7 +69,9 @@ class Storage(ABC):
     """
 
     @abstractmethod
-    def put(self, bucket: Bucket, key: str, data: bytes | IO[bytes], media_type: str | None = None) -> ObjectRef:
+    def put(
+        self, bucket: Bucket, key: str, data: bytes | IO[bytes], media_type: str | None = None
+    ) -> ObjectRef:
         """Write an object from bytes or from a stream read to its end in blocks; replaces one of the same key."""
 
     @abstractmethod

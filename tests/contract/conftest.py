@@ -30,7 +30,9 @@ LogIn = Callable[[TestClient, str], dict[str, str]]
 def services(database: Database, settings: Settings) -> Services:
     """What a process has; password hashes are cheap."""
     cheap = settings.model_copy(update={"bcrypt_cost": 4})
-    return Services(cheap, database, make_storage(cheap, "http://testserver", KeyStore(cheap).secret(SIGNING)))
+    return Services(
+        cheap, database, make_storage(cheap, "http://testserver", KeyStore(cheap).secret(SIGNING))
+    )
 
 
 @pytest.fixture

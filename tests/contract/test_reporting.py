@@ -28,7 +28,6 @@ from shared.db.models import (
     StudyFile,
     StudyStatus,
     TaskState,
-    User,
 )
 from shared.db.session import Database
 from shared.errors import Unavailable
@@ -40,7 +39,7 @@ from shared.runtime.unit import unit_of_work
 from shared.security.keys import token_issuer
 from shared.security.principal import Principal
 from shared.storage.port import ObjectRef
-from tests.builders import make_tenant
+from tests.builders import make_tenant, make_user
 from tests.unit.functions.reporting import makers
 
 SECONDS = 10
@@ -91,24 +90,7 @@ def consume(services: Services, database: Database) -> Iterator[Consume]:
 
 @pytest.fixture
 def owner(database: Database, tenant_id: UUID) -> Principal:
-    return somebody(database, tenant_id)
-
-
-def somebody(database: Database, tenant_id: UUID, role: Role = Role.DOCTOR) -> Principal:
-    id = uuid7()
-    with database.tenant(tenant_id) as session:
-        name = f"u{id.hex}"
-        session.add(
-            User(
-                id=id,
-                tenant_id=tenant_id,
-                email=f"{name}@x.example",
-                username=name,
-                password_hash="-",
-                role=role,
-            )
-        )
-    return Principal(id, tenant_id, role)
+    return make_user(database, tenant_id)
 
 
 def finished(services: Services, owner: Principal, study_id: UUID | None = None) -> Case:
@@ -358,14 +340,14 @@ def test_a_copy_that_is_current_is_not_sent_again(services, consume, owner, clie
 
 def test_a_report_that_is_not_yours_does_not_exist(services, consume, owner, client, login, database) -> None:
     _, report = reported(services, consume, owner)
-    colleague = somebody(database, owner.tenant_id)
-    stranger = somebody(database, make_tenant(database), Role.ADMIN)
+    colleague = make_user(database, owner.tenant_id)
+    stranger = make_user(database, make_tenant(database), Role.ADMIN)
     for user in (colleague, stranger):
         for path in ("", "/pdf", "/html"):
             answer = client.get(f"/api/reports/{report.id}{path}", headers=login(user))
             assert answer.status_code == 404 and answer.headers["content-type"] == PROBLEM
         assert client.get("/api/reports", headers=login(user)).json() == {"items": [], "next_cursor": None}
-    admin = somebody(database, owner.tenant_id, Role.ADMIN)
+    admin = make_user(database, owner.tenant_id, Role.ADMIN)
     assert client.get(f"/api/reports/{report.id}/pdf", headers=login(admin)).status_code == 200
     assert len(client.get("/api/reports", headers=login(admin)).json()["items"]) == 1
 
@@ -375,7 +357,7 @@ def test_reports_are_listed_newest_first_in_pages_and_by_study(
 ) -> None:
     cases = [finished(services, owner) for _ in range(3)]
     cases.append(finished(services, owner, cases[0].study_id))
-    others = finished(services, somebody(database, owner.tenant_id))
+    others = finished(services, make_user(database, owner.tenant_id))
     for case in (*cases, others):
         complete(services, case)
         consume() if case is cases[0] else None

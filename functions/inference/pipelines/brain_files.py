@@ -40,11 +40,12 @@ def ref_of(file: StudyFile) -> ObjectRef:
     )
 
 
-def read(steps: Steps, source: StudyFile | ObjectRef) -> Volume:
-    """A volume from storage."""
+def read(steps: Steps, source: StudyFile | ObjectRef, *, allow_constant: bool = False) -> Volume:
+    """A volume from storage. allow_constant: a mask may be empty, a scan may not."""
     ref = source if isinstance(source, ObjectRef) else ref_of(source)
+    limits = Limits(max_bytes=steps.settings.max_volume_bytes, allow_constant=allow_constant)
     with as_file(steps.storage, ref.bucket, ref.key) as path:
-        return read_nifti(path, Limits(max_bytes=steps.settings.max_volume_bytes))
+        return read_nifti(path, limits)
 
 
 def slice_stack(volume: Volume, indices: Sequence[int]) -> NDArray[np.float32]:
@@ -111,7 +112,7 @@ def measure_and_draw(
     steps: Steps, background: ObjectRef, mask: dict[str, Any], regions: Mapping[str, Collection[int]]
 ) -> dict[str, Any]:
     """Volumes (mL) per region, longest axial diameter (mm) of the whole tumour, and two pictures."""
-    label_map = read(steps, ObjectRef.model_validate(mask))
+    label_map = read(steps, ObjectRef.model_validate(mask), allow_constant=True)
     image = read(steps, background)
     volumes = {name: round(ml, 3) for name, ml in label_volumes_ml(label_map, regions).items()}
     extent = region_extent(label_map, regions["wt"])

@@ -199,6 +199,8 @@ def _warn_of_guesses(steps: Steps, sequences: Sequences) -> None:
         if file.details["modality_source"] == "image":
             sure = file.details["modality_confidence"]
             steps.warn(f"One file was taken for {name.upper()} by its look alone ({sure:.0%} sure).")
+        if file.details["affine_source"] == "pixdim":
+            steps.warn(f"{name.upper()} does not say how it lies in the patient: left and right are a guess.")
 
 
 def _probabilities(answer: InferResult) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -152,7 +152,7 @@ def supported(printed: tuple[str, float, str], found: Iterable[Finding]) -> bool
         if exact is None or (unit in ("mL", "mm") and one.unit != unit):
             continue
         exact = exact * 100 if unit == "%" else exact
-        if bound == "<" and 0 < exact < value or bound == ">" and exact > value:
+        if (bound == "<" and 0 < exact < value) or (bound == ">" and exact > value):
             return True
         if not bound and abs(exact - value) <= 0.05 + 1e-9:
             return True

@@ -93,5 +93,5 @@ def test_a_pipeline_without_words_of_its_own_lists_its_findings() -> None:
         finding("class", "oct-classifier", "class", value="DRUSEN", probability=0.88),
     ]
     told = content(found, pipeline="ct", results={}).narrative
-    assert told.findings == ["Class: Drusen (probability 88.0 %).", "Liver volume: 1512.3 mL."]
+    assert told.findings == ["Liver volume: 1512.3 mL.", "Class: Drusen (probability 88.0 %)."]
     assert content([], pipeline="ct", results={}).narrative.impression == ["The analysis gave no findings."]
