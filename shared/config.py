@@ -28,7 +28,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL of PostgreSQL; unset starts an embedded server under DATA_DIR"
     )
-    database_pool_size: int = Field(10, ge=1, description="pooled database connections per process")
+    database_pool_size: int = Field(
+        10, ge=1, description="database connections kept open per process; five times as many under load"
+    )
 
     # Object storage
     storage_url: str | None = Field(

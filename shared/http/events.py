@@ -19,9 +19,7 @@ def events_router() -> APIRouter:
     """The events route; it is closed unless HOUNSFIELD_EVENTS_TOKEN is set."""
     router = APIRouter(tags=["events"])
 
-    @router.post(
-        "/events", status_code=202, responses=problem_responses(Unauthenticated, NotFound, Invalid)
-    )
+    @router.post("/events", status_code=202, responses=problem_responses(Unauthenticated, NotFound, Invalid))
     async def receive(request: Request) -> dict[str, str]:
         """Take one CloudEvent 1.0, binary or structured. The same id again changes nothing."""
         services: Services = request.app.state.services

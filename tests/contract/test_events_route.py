@@ -46,14 +46,18 @@ def test_an_event_is_taken_in_binary_or_structured_form(
     assert taken_in(services) == 2
 
 
-def test_the_same_event_again_changes_nothing(client: TestClient, services: Services, envelope: Envelope) -> None:
+def test_the_same_event_again_changes_nothing(
+    client: TestClient, services: Services, envelope: Envelope
+) -> None:
     headers, body = to_http(envelope)
     for status in ("accepted", "known", "known"):
         assert client.post("/events", headers={**headers, **TOKEN}, content=body).json()["status"] == status
     assert taken_in(services) == 1
 
 
-def test_what_is_no_event_of_ours_is_refused(client: TestClient, services: Services, envelope: Envelope) -> None:
+def test_what_is_no_event_of_ours_is_refused(
+    client: TestClient, services: Services, envelope: Envelope
+) -> None:
     headers, body = to_http(envelope)
     for change, content in (({"ce-type": "other"}, body), ({}, b"{}"), ({"ce-tenantid": str(uuid7())}, body)):
         answer = client.post("/events", headers={**headers, **change, **TOKEN}, content=content)

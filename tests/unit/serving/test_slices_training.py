@@ -73,7 +73,9 @@ def test_a_mirrored_half_is_symmetric_and_has_the_lesion_only_on_request(
     assert np.allclose(healthy > 0, (healthy > 0)[:, ::-1])
 
 
-def test_a_lesion_across_the_midline_is_not_mirrored(brain: NDArray[np.float32], rng: np.random.Generator) -> None:
+def test_a_lesion_across_the_midline_is_not_mirrored(
+    brain: NDArray[np.float32], rng: np.random.Generator
+) -> None:
     lesion = np.zeros(brain.shape, dtype=np.bool_)
     lesion[50:60, 45:55] = True
     assert mirrored(brain, lesion, False, rng) is None
@@ -87,7 +89,9 @@ def test_stripping_never_takes_the_lesion_away(brain: NDArray[np.float32], rng: 
         assert tissue(without_skull(brain, None, rng)).sum() < 0.95 * tissue(brain).sum()
 
 
-def test_a_skull_goes_around_the_brain_not_over_it(brain: NDArray[np.float32], rng: np.random.Generator) -> None:
+def test_a_skull_goes_around_the_brain_not_over_it(
+    brain: NDArray[np.float32], rng: np.random.Generator
+) -> None:
     dressed = with_skull(brain, rng)
     edge = 12  # what the picture is padded by
     assert np.allclose(dressed[edge:-edge, edge:-edge][brain > 0], brain[brain > 0])
