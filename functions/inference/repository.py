@@ -22,14 +22,17 @@ class InferenceRepository:
         return self._session.get(Study, id)
 
     def start(self, task_id: UUID) -> tuple[InferenceTask, Study] | None:
-        """Mark a task as started; it and its study with files, or None when there is nothing to run."""
+        """Mark a task as started; it and its study with files, or None when there is nothing to run.
+
+        A task that failed is started again: its dead letter was replayed.
+        """
         task = self._session.get(InferenceTask, task_id)
-        if task is None or task.state not in (TaskState.PENDING, TaskState.STARTED):
+        if task is None or task.state in (TaskState.SUCCESS, TaskState.CANCELLED):
             return None
-        task.state = TaskState.STARTED
+        task.state, task.message, task.completed_at = TaskState.STARTED, None, None
         task.started_at = task.started_at or self._session.scalar(select(func.now()))
         study = self._session.get_one(Study, task.study_id, options=[selectinload(Study.files)])
-        study.status = StudyStatus.PROCESSING
+        study.status, study.message, study.completed_at = StudyStatus.PROCESSING, None, None
         self._session.flush()
         return task, study
 

@@ -29,7 +29,12 @@ class Database:
 
     def __init__(self, url: str, pool_size: int = 10) -> None:
         self.engine: Engine = create_engine(
-            url, pool_size=pool_size, max_overflow=4 * pool_size, pool_pre_ping=True, pool_recycle=3600
+            url,
+            pool_size=pool_size,
+            max_overflow=4 * pool_size,
+            pool_pre_ping=True,
+            pool_recycle=3600,
+            hide_parameters=True,  # errors are logged, and parameters may name a patient
         )
 
     @contextmanager

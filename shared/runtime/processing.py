@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import structlog
 
+from shared.errors import HounsfieldError
 from shared.runtime.backoff import Backoff
 from shared.runtime.function import Function, Handler
 from shared.runtime.inbox import Claim, bury, give_back, mark_done, renew
@@ -134,7 +135,8 @@ class Processor:
             give_back(unit.session, claim, after, failed=failed)
 
     def _bury(self, handler: Handler | None, claim: Claim, error: Exception) -> None:
-        message = str(error) if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
+        told = isinstance(error, Reject | HounsfieldError)  # these say themselves what is wrong
+        message = str(error) if told else f"{type(error).__name__}: {error}"
         with unit_of_work(self._services, claim.envelope.tenant_id) as unit:
             bury(unit.session, claim, message)
             if handler is not None and handler.on_dead is not None:
