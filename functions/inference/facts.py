@@ -6,7 +6,7 @@ import yaml
 
 from shared.config import Settings
 
-FIELDS = ("metrics", "intended_use", "training_data", "licence")
+FIELDS = ("intended_use", "training_data", "licence")
 
 
 def model_facts(settings: Settings, model: str) -> dict[str, Any]:
@@ -15,4 +15,9 @@ def model_facts(settings: Settings, model: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     card = yaml.safe_load(path.read_text())
-    return {name: card[name] for name in FIELDS if name in card}
+    return {"metrics": _headlines(card.get("metrics", [])), **{name: card[name] for name in FIELDS}}
+
+
+def _headlines(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Overall accuracy and Dice; the card has the rest, per class and per case."""
+    return [one for one in metrics if one["n"] > 1 and one["name"].startswith(("accuracy", "Dice"))]

@@ -166,7 +166,7 @@ def test_a_file_with_a_lambda_layer_is_refused_and_told_why(tmp_path: Path, weig
         [keras.Input((32, 32, 3)), keras.layers.Lambda(lambda x: x * 2), *tiny().layers],
     )
     folder = tiny_package(tmp_path / "m", model, weights=weights)
-    with pytest.raises(InvalidPackage, match="Lambda layer.*carries code"):
+    with pytest.raises(InvalidPackage, match=r"Lambda layer.*carries code"):
         load(load_package(folder))
 
 
