@@ -1,5 +1,6 @@
 """Hosts functions: their routes in one ASGI application, their events by one consumer each."""
 
+import time
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -55,7 +56,10 @@ class Host:
 
     def stop(self, seconds: float) -> bool:
         """Drain: take up nothing new, wait for what runs; False when something still ran at the end."""
-        drained = [consumer.stop(seconds) for consumer in self.consumers]
+        for consumer in self.consumers:
+            consumer.begin_stop()
+        deadline = time.monotonic() + seconds
+        drained = [consumer.stop(max(0.0, deadline - time.monotonic())) for consumer in self.consumers]
         if not all(drained):
             log.warning("stopped with work in hand; it will be delivered again")
         return all(drained)

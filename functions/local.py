@@ -5,23 +5,25 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import structlog
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
 
 from functions.auth.service import ensure_admin
 from functions.host import Host, load_functions
 from functions.inference.models import model_client
 from functions.upload.storage_routes import SIGNING
+from functions.upload.sweep import sweep_orphans
 from shared.config import Settings
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.migrations import upgrade
 from shared.db.session import Database
-from shared.errors import Conflict
+from shared.errors import Conflict, HounsfieldError, Unavailable
 from shared.oip.server_process import ModelServerProcess
 from shared.runtime import Services
 from shared.runtime.postgres_bus import PostgresBus
@@ -33,6 +35,14 @@ from shared.telemetry.logs import configure_logs
 log = structlog.get_logger(__name__)
 
 CLEAN_SECONDS = 3600.0
+
+
+def make_services(settings: Settings, database_url: str, base_url: str) -> Services:
+    """What functions need in any process: database, object store with its buckets, settings."""
+    storage = make_storage(settings, base_url, KeyStore(settings).secret(SIGNING))
+    if isinstance(storage, S3Storage):
+        storage.ensure_buckets(settings.cors_origins)
+    return Services(settings, Database(database_url, settings.database_pool_size), storage)
 
 
 class LocalStack:
@@ -78,7 +88,7 @@ class LocalStack:
         settings = self.settings = self._with_models(stack)
         database_url = self._database_url(stack)
         upgrade(database_url)
-        services = self._services(database_url)
+        services = make_services(settings, database_url, self.url)
         stack.callback(services.close)
         if settings.admin_email and settings.admin_password:
             ensure_admin(services, settings.admin_email, settings.admin_password.get_secret_value())
@@ -88,6 +98,9 @@ class LocalStack:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((self.settings.host, self.settings.port))
+            self._socket.listen(
+                128
+            )  # now, so that a second `up` on this port fails before it starts anything
         except OSError as error:
             raise Conflict(
                 f"cannot listen on {self.settings.host}:{self.settings.port}: {error.strerror}"
@@ -109,13 +122,6 @@ class LocalStack:
         stack.callback(postgres.stop)
         return postgres.url
 
-    def _services(self, database_url: str) -> Services:
-        database = Database(database_url, self.settings.database_pool_size)
-        storage = make_storage(self.settings, self.url, KeyStore(self.settings).secret(SIGNING))
-        if isinstance(storage, S3Storage):
-            storage.ensure_buckets(self.settings.cors_origins)
-        return Services(self.settings, database, storage)
-
     def _host(self, stack: ExitStack, services: Services) -> None:
         bus = PostgresBus(services.database)
         readiness = {
@@ -126,7 +132,10 @@ class LocalStack:
         host = Host(load_functions(), services, bus, readiness)
         host.start()
         stack.callback(host.stop, services.settings.drain_seconds)
-        stack.enter_context(_cleaning(bus, timedelta(hours=services.settings.keep_events_hours)))
+        keep = timedelta(hours=services.settings.keep_events_hours)
+        stack.enter_context(
+            _hourly({"events": lambda: bus.clean(keep), "objects": lambda: sweep_orphans(services)})
+        )
         config = uvicorn.Config(
             host.app,
             log_config=None,
@@ -144,6 +153,8 @@ class LocalStack:
         stack.callback(self.stop)
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.01)
+        if not self._server.started:
+            raise Unavailable("the HTTP server did not start; its log says why")
 
 
 @contextmanager
@@ -163,15 +174,19 @@ def only_user_of(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _cleaning(bus: PostgresBus, keep: timedelta) -> Iterator[None]:
-    """Forget old events every hour while the block runs."""
+def _hourly(chores: Mapping[str, Callable[[], int]]) -> Iterator[None]:
+    """Clear away old events and objects without a study every hour while the block runs."""
     over = threading.Event()
 
-    def clean() -> None:
+    def work() -> None:
         while not over.wait(CLEAN_SECONDS):
-            log.info("old events forgotten", count=bus.clean(keep))
+            for name, chore in chores.items():
+                try:
+                    log.info("cleaned up", what=name, count=chore())
+                except (SQLAlchemyError, HounsfieldError) as error:  # it will be there in an hour
+                    log.warning("not cleaned up", what=name, error=type(error).__name__)
 
-    thread = threading.Thread(target=clean, name="clean", daemon=True)
+    thread = threading.Thread(target=work, name="chores", daemon=True)
     thread.start()
     try:
         yield

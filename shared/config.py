@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         60, gt=0, description="a worker that has not renewed for this long loses its event"
     )
     max_attempts: int = Field(5, ge=1, description="tries of an event before it becomes a dead letter")
+    patience_seconds: float = Field(
+        86400,
+        ge=0,
+        description="how long an event waits for a dependency that is away, before it is a dead letter",
+    )
     max_crashes: int = Field(
         25, ge=1, description="worker deaths over one event before it becomes a dead letter"
     )
@@ -80,7 +85,9 @@ class Settings(BaseSettings):
 
     # Limits
     max_upload_bytes: int = Field(1 << 30, ge=1, description="largest request body")
-    max_volume_bytes: int = Field(2 << 30, ge=1, description="largest volume once decompressed")
+    max_volume_bytes: int = Field(
+        1 << 30, ge=1, description="largest volume, and all volumes of a study together, once decompressed"
+    )
 
     # Models
     catalogue_dir: Path = Field(

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import datetime
 from uuid import UUID
 
 
@@ -13,3 +14,8 @@ def uuid7() -> UUID:
     value |= 0x7 << 76 | (random >> 62) << 64
     value |= 0b10 << 62 | random & (1 << 62) - 1
     return UUID(int=value)
+
+
+def made_before(id: UUID, moment: datetime) -> bool:
+    """Whether a version 7 UUID was made before `moment`, to the millisecond."""
+    return id.int >> 80 < moment.timestamp() * 1000

@@ -1,39 +1,38 @@
 """Events of the ingest function."""
 
 from functions.ingest.repository import IngestRepository
-from functions.ingest.service import describe, forget, reject
-from shared.errors import HounsfieldError
-from shared.events import StudyIngested, StudyRejected, UploadCompleted
+from functions.ingest.service import UnusableFiles, accept, describe, forget, reject
+from shared.events import StudyRejected, UploadCompleted
 from shared.runtime import Function, LongWork, UnitOfWork
 
 function = Function("ingest")
+GIVEN_UP = "the files could not be processed; an operator can replay it"
 
 
 def give_up(event: UploadCompleted, unit: UnitOfWork, _error: str) -> None:
-    """Ingest itself failed for good: the sender learns that no result will come."""
-    study = IngestRepository(unit.session).study(event.study_id)
-    if study is not None:
-        reject(unit, study, "the files could not be processed; they may be sent again")
+    """No more tries, for reasons that lie with us: the sender learns of it, and the files are kept for a replay."""
+    IngestRepository(unit.session).note(event.study_id, GIVEN_UP)
 
 
 @function.on_long(UploadCompleted, on_dead=give_up)
 def ingest(event: UploadCompleted, work: LongWork) -> None:
-    """Describe the study's files, or reject the study with the reason."""
+    """Describe the study's files, or reject the study with the reason.
+
+    Only a fault of the files themselves rejects. Whatever else goes wrong (an object that is missing, a store that
+    is away, a full disk) is tried again and never costs anybody a file.
+    """
     with work.unit() as unit:
-        study = IngestRepository(unit.session).study(event.study_id)
+        study = IngestRepository(unit.session).receiving(event.study_id)
     if study is None:
-        return  # deleted meanwhile
+        return  # deleted meanwhile, or ingested already
     try:
         files = describe(work.services, study)
-    except HounsfieldError as error:
-        if error.status >= 500:
-            raise  # not the files' fault
+    except UnusableFiles as fault:
         with work.final_unit() as unit:
-            reject(unit, unit.session.merge(study), error.detail)
+            reject(unit, study, fault.detail)
         return
     with work.final_unit() as unit:
-        IngestRepository(unit.session).mark_ingested(study.id, files)
-        unit.emit(StudyIngested(study_id=study.id, kind=event.kind))
+        accept(unit, study, files)
 
 
 @function.on(StudyRejected)

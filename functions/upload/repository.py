@@ -1,12 +1,13 @@
 """The upload function's SQL."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared.db.models import Study, StudyStatus
+from shared.db.models import InferenceTask, Study, StudyStatus, TaskState, Tenant
 
 
 class UploadRepository:
@@ -26,6 +27,39 @@ class UploadRepository:
                 Study.duplicate.is_(False),
             )
         )
+
+    def has_tenant(self, id: UUID) -> bool:
+        """Whether there is such a tenant."""
+        return self._session.get(Tenant, id) is not None
+
+    def kept(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Those of the studies that exist and were not rejected: their objects are theirs."""
+        query = select(Study.id).where(Study.id.in_(ids), Study.status != StudyStatus.REJECTED)
+        return set(self._session.scalars(query))
+
+    def restart_ingest(self, study: Study) -> bool:
+        """Take back that ingest gave up; False when it did not, or when somebody else took it back."""
+        return self._change(study, StudyStatus.RECEIVING, Study.message.is_not(None), message=None)
+
+    def restart_analysis(self, study: Study) -> bool:
+        """Take back that the newest analysis failed; False when it did not, or when somebody else took it back."""
+        newest = (
+            select(InferenceTask.state)
+            .where(InferenceTask.study_id == study.id)
+            .order_by(InferenceTask.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        failed = Study.completed_at.is_not(None) & (newest == TaskState.FAILURE)
+        fresh = {"progress": 10, "step": "ingested", "message": None, "completed_at": None}
+        return self._change(study, StudyStatus.INGESTED, failed, **fresh)
+
+    def _change(
+        self, study: Study, status: StudyStatus, condition: ColumnElement[bool], **values: object
+    ) -> bool:
+        """Whether the condition held. Of two transactions that ask at once, the second waits and gets False."""
+        stopped = update(Study).where(Study.id == study.id, Study.status == status, condition)
+        return self._session.scalar(stopped.values(**values).returning(Study.id)) is not None
 
     def add_unless_known(self, study: Study) -> Study | None:
         """Insert the study; when the same files were sent at the same moment, return the one that won."""

@@ -16,4 +16,5 @@ class UploadAccepted(BaseModel):
     scan_date: date | None
     status: str
     known: bool
-    """True when these very files were sent before: nothing new was stored, `id` is the study they belong to."""
+    """True when these very files were sent before: nothing new was stored, `id` is the study they belong to. It is
+    analysed again (202) where that had failed."""

@@ -12,13 +12,14 @@ from functions.upload.repository import UploadRepository
 from functions.upload.sniff import require_nifti
 from shared.db.models import Study, StudyFile
 from shared.errors import Invalid
-from shared.events import UploadCompleted
+from shared.events import StudyIngested, UploadCompleted
 from shared.ids import uuid7
 from shared.runtime import UnitOfWork
 from shared.security.principal import Principal
 from shared.security.sealing import name_sealer
 
 MAX_MRI_FILES = 4
+MAX_FILENAME = 255
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,21 @@ class Patient:
     scan_date: date | None = None
 
 
+@dataclass(frozen=True)
+class Received:
+    """What became of an upload: its study, whether that was known, and whether work on it was started."""
+
+    study: Study
+    known: bool
+    started: bool
+
+
 def receive_mri(
     unit: UnitOfWork, user: Principal, files: Sequence[Incoming], patient: Patient, *, duplicate: bool
-) -> tuple[Study, bool]:
-    """Store a brain MRI and announce it. Returns the study, and whether it was known already.
+) -> Received:
+    """Store a brain MRI and announce it. Files that are known already are not stored again.
 
+    What is left in storage without a row, by a kill or a failed commit, `functions.upload.sweep` removes.
     Raises UnsupportedImage for a file that is not NIfTI, Invalid for none or more than four.
     """
     if not 1 <= len(files) <= MAX_MRI_FILES:
@@ -56,9 +67,20 @@ def receive_mri(
     digest = _digest(files, hashes)
     repository = UploadRepository(unit.session)
     if not duplicate and (known := repository.find_known(user.user_id, "brain-mri", digest)):
-        return known, True
+        return Received(known, known=True, started=_start_again(unit, repository, known))
     study = _new_study(unit, user, patient, digest, duplicate)
     return _store(unit, repository, study, files, hashes)
+
+
+def _start_again(unit: UnitOfWork, repository: UploadRepository, study: Study) -> bool:
+    """A known study that stands still, through no fault of its files, is taken up again where it stopped."""
+    if repository.restart_ingest(study):
+        unit.emit(UploadCompleted(upload_id=study.id, study_id=study.id, kind=study.kind))
+    elif repository.restart_analysis(study):
+        unit.emit(StudyIngested(study_id=study.id, kind=study.kind))
+    else:
+        return False
+    return True
 
 
 def _new_study(unit: UnitOfWork, user: Principal, patient: Patient, digest: str, duplicate: bool) -> Study:
@@ -92,19 +114,19 @@ def _store(
     study: Study,
     files: Sequence[Incoming],
     hashes: Sequence[str],
-) -> tuple[Study, bool]:
+) -> Received:
     prefix = f"{unit.tenant_id}/{study.id}/"
     try:
         for file, sha256 in zip(files, hashes, strict=True):
             study.files.append(_put(unit, study.id, f"{prefix}original/", file, sha256))
         if (known := repository.add_unless_known(study)) is not None:
             unit.storage.delete_prefix("studies", prefix)
-            return known, True
+            return Received(known, known=True, started=False)
         unit.emit(UploadCompleted(upload_id=study.id, study_id=study.id, kind="brain-mri"))
     except BaseException:
         unit.storage.delete_prefix("studies", prefix)
         raise
-    return study, False
+    return Received(study, known=False, started=True)
 
 
 def _put(unit: UnitOfWork, study_id: UUID, prefix: str, file: Incoming, sha256: str) -> StudyFile:
@@ -116,13 +138,18 @@ def _put(unit: UnitOfWork, study_id: UUID, prefix: str, file: Incoming, sha256: 
         id=file_id,
         tenant_id=unit.tenant_id,
         study_id=study_id,
-        filename=file.filename,
+        filename=_storable(file.filename),
         bucket=ref.bucket,
         key=ref.key,
         size=ref.size,
         sha256=sha256,
         declared_modality=file.declared_modality,
     )
+
+
+def _storable(filename: str) -> str:
+    """The name without control characters, its end where it is too long: that is what tells the sequence."""
+    return "".join(c if c.isprintable() else "_" for c in filename)[-MAX_FILENAME:]
 
 
 def _digest(files: Sequence[Incoming], hashes: Sequence[str]) -> str:

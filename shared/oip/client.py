@@ -17,7 +17,7 @@ from tenacity import (
 )
 
 from shared.config import Settings
-from shared.oip.errors import ModelFailed, ModelRefused, ModelUnavailable
+from shared.oip.errors import ModelFailed, ModelInterrupted, ModelRefused, ModelUnavailable
 from shared.oip.objects import OUTPUT_PREFIX, read_object_output, volume_input
 from shared.oip.tensors import request_input, to_array
 from shared.oip.types import ErrorResponse, InferenceRequest, InferenceResponse, ModelMetadata
@@ -120,7 +120,8 @@ class OipClient:
         """One inference. Arrays travel as tensors, ObjectRefs as claim checks.
 
         output_prefix: `object://studies/…/` under which the server writes volumes. deadline: seconds from now.
-        Raises InvalidTensor, ModelRefused, ModelFailed, or ModelUnavailable when the deadline is over.
+        Raises InvalidTensor, ModelRefused, ModelFailed, ModelInterrupted when the call broke or outlasted its
+        deadline, ModelUnavailable when no server took it.
         """
         request = InferenceRequest(
             id=request_id,
@@ -180,10 +181,10 @@ class OipClient:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Busy(f"{model}: no connection to its server") from error
         except httpx.TimeoutException as error:
-            raise ModelUnavailable(f"{model}: no answer before the deadline") from error
+            raise ModelInterrupted(f"{model}: no answer before the deadline") from error
         except httpx.TransportError as error:
             # An inference may have run for minutes: whether to start anew is the caller's decision.
-            broken = ModelUnavailable if method == "POST" else _Busy
+            broken = ModelInterrupted if method == "POST" else _Busy
             raise broken(f"{model}: the connection broke while waiting for the answer") from error
         _raise_for_status(model, response)
         return response

@@ -25,3 +25,10 @@ class ModelFailed(HounsfieldError):
     """The model server broke on this call, or answered something that is no Open Inference Protocol."""
 
     slug, title = "model-failed", "Model failed"
+
+
+class ModelInterrupted(ModelFailed):
+    """The call broke or outlasted its deadline when it may already have been computing. A model server that dies of
+    an input would do so again: unlike one that is merely away, this counts as a failure of the call."""
+
+    slug, title = "model-interrupted", "Model call interrupted"

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import IO, Final, Self
 
@@ -112,8 +113,8 @@ class ModelServerProcess:
             self._thread.join()
 
     def _supervise(self) -> None:
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as output:
+        self.log_file.parent.mkdir(0o700, parents=True, exist_ok=True)
+        with open(self.log_file, "ab", opener=partial(os.open, mode=0o600)) as output:
             while not self._stopping.is_set():
                 started = time.monotonic()
                 code = self._run(output)

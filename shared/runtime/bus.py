@@ -25,6 +25,10 @@ class Consumer(ABC):
         """Begin delivering."""
 
     @abstractmethod
+    def begin_stop(self) -> None:
+        """Take up nothing new from now on; does not wait."""
+
+    @abstractmethod
     def stop(self, timeout: float) -> bool:
         """Take up nothing new and wait for running handlers; False when some still run after `timeout` seconds."""
 

@@ -6,14 +6,13 @@ claim raises `attempt`, so a worker that lost its lease can neither renew nor fi
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import CursorResult, bindparam, func, text, update
 from sqlalchemy.orm import Session
 
 from shared.db.models import DeadLetter, InboxEntry
-from shared.events.base import Envelope
-from shared.events.codec import from_structured, to_structured
-from shared.events.registry import PREFIX
 from shared.runtime.outcomes import LeaseLost
 
 WORKER_LOCKS = 0x484F
@@ -23,14 +22,24 @@ connection, and its leases are free at once instead of after their time."""
 
 @dataclass(frozen=True)
 class Claim:
-    """One event, held by one worker for one function."""
+    """One event, held by one worker for one function. The event is still as it was stored: it is decoded where a
+    failure to do so can be dealt with."""
 
     function: str
-    envelope: Envelope
+    event_id: UUID
+    tenant_id: UUID
+    type: str
+    key: str
+    stored: dict[str, Any]
     worker: int
     attempt: int
-    failures: int = 0
-    crashes: int = 0
+    failures: int
+    crashes: int
+
+    @property
+    def traceparent(self) -> str | None:
+        """Trace context of whoever emitted the event."""
+        return self.stored.get("traceparent")
 
 
 # The oldest waiting event of the function's topics whose key has no older event still waiting or in work.
@@ -53,7 +62,7 @@ _NEXT = text(
     set lease_worker = :worker, leased_until = now() + :lease, attempt = i.attempt + 1, updated_at = now()
     from next join outbox o on o.id = next.event_id
     where i.function = next.function and i.event_id = next.event_id
-    returning i.attempt, i.failures, i.crashes, o.envelope
+    returning i.event_id, i.tenant_id, o.type, i.key, o.envelope as stored, i.attempt, i.failures, i.crashes
     """
 ).bindparams(bindparam("topics", expanding=True))
 
@@ -76,9 +85,7 @@ def claim_next(
     """Take up the next event, or None when nothing is due."""
     values = {"function": function, "topics": list(topics), "worker": worker, "lease": lease}
     row = session.execute(_NEXT, values).one_or_none()
-    if row is None:
-        return None
-    return Claim(function, from_structured(row.envelope), worker, row.attempt, row.failures, row.crashes)
+    return None if row is None else Claim(function=function, worker=worker, **row._asdict())
 
 
 def release_orphans(session: Session) -> int:
@@ -121,18 +128,17 @@ def bury(session: Session, claim: Claim, error: str) -> None:
     """Make the event a dead letter; later events of its key go on. Raises LeaseLost."""
     if not _change(session, claim, state="dead", lease_worker=None, leased_until=None):
         raise LeaseLost
-    envelope = claim.envelope
     session.add(
         DeadLetter(
-            tenant_id=envelope.tenant_id,
+            tenant_id=claim.tenant_id,
             function=claim.function,
-            event_id=envelope.id,
-            type=PREFIX + envelope.data.type,
-            key=envelope.data.key,
-            envelope=to_structured(envelope),
-            error=error,
+            event_id=claim.event_id,
+            type=claim.type,
+            key=claim.key,
+            envelope=claim.stored,
+            error=error.replace("\0", "\ufffd"),  # PostgreSQL stores no NUL
             attempts=claim.attempt,
-            traceparent=envelope.traceparent,
+            traceparent=claim.traceparent,
         )
     )
 
@@ -142,7 +148,7 @@ def _change(session: Session, claim: Claim, **values: object) -> bool:
         update(InboxEntry)
         .where(
             InboxEntry.function == claim.function,
-            InboxEntry.event_id == claim.envelope.id,
+            InboxEntry.event_id == claim.event_id,
             InboxEntry.state == "pending",
             InboxEntry.lease_worker == claim.worker,
             InboxEntry.attempt == claim.attempt,

@@ -28,7 +28,7 @@ class LongWork:
     @property
     def tenant_id(self) -> UUID:
         """Tenant of the event."""
-        return self._claim.envelope.tenant_id
+        return self._claim.tenant_id
 
     @property
     def attempt(self) -> int:

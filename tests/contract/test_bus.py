@@ -3,17 +3,19 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select, text
+from sqlalchemy.exc import DBAPIError
 
 from shared.config import Settings
-from shared.db.models import DeadLetter, OutboxEntry, Tenant
+from shared.db.models import DeadLetter, InboxEntry, OutboxEntry, Tenant
 from shared.db.session import Database
-from shared.errors import NotFound
+from shared.errors import NotFound, Unavailable
 from shared.events import Event, InferenceRequested, ReportCreated, StudyIngested, StudyRejected
 from shared.ids import uuid7
 from shared.runtime import Bus, Consumer, Function, LongWork, Reject, Retry, Services, UnitOfWork
@@ -273,7 +275,7 @@ def test_an_event_that_keeps_failing_becomes_a_dead_letter_and_lets_the_next_pas
     [letter] = bus.dead_letters.list()
     assert (letter.function, letter.attempts) == ("failing", settings.max_attempts)
     assert letter.error == "ValueError: cannot be digested"
-    assert told == [(poison, letter.error)]
+    assert told == [(poison, "internal error (ValueError)")], "what a handler raised may name a patient"
 
 
 def test_a_rejected_event_is_dead_at_once(bus, run, services, tenant_id) -> None:
@@ -424,6 +426,171 @@ def test_an_event_whose_worker_keeps_dying_becomes_a_dead_letter(
     assert "died 2 times" in bus.dead_letters.list()[0].error
 
 
+def test_an_event_that_cannot_be_read_becomes_a_dead_letter_and_lets_the_next_pass(
+    bus, run, services, tenant_id
+) -> None:
+    function, seen = recorder()
+    [unreadable] = emit(services, tenant_id, ingested())
+    with services.database.system() as session:
+        session.execute(
+            text(
+                "update outbox set envelope = jsonb_set(envelope, '{type}', '\"hounsfield.of.tomorrow\"') where id = :id"
+            ),
+            {"id": unreadable},
+        )
+    run(function)
+    marker = ingested()
+    emit(services, tenant_id, marker)
+    eventually(lambda: seen == [marker])
+    [letter] = bus.dead_letters.list()
+    assert letter.event_id == unreadable
+    assert "of.tomorrow" in letter.error
+
+
+def test_what_is_away_costs_an_event_no_try_until_patience_ends(
+    bus, run, services, settings, tenant_id
+) -> None:
+    function, tries, away = Function("waiting"), [], threading.Event()
+    away.set()
+
+    @function.on(StudyIngested)
+    def work(event: StudyIngested, unit: UnitOfWork) -> None:
+        tries.append(event)
+        if away.is_set():
+            raise Unavailable("the store is away")
+
+    run(function)
+    [event_id] = emit(services, tenant_id, ingested())
+    eventually(lambda: len(tries) > settings.max_attempts + 1)
+    assert list(bus.dead_letters.list()) == []
+    away.clear()
+    eventually(lambda: settled(services, [event_id]))
+    away.set()
+    settings.patience_seconds = 0
+    impatient = Function("impatient", handlers=function.handlers)
+    run(impatient)
+    emit(services, tenant_id, ingested())
+    eventually(lambda: [letter.function for letter in bus.dead_letters.list()] == ["impatient"])
+    assert bus.dead_letters.list()[0].error == "the store is away"
+
+
+def test_a_replayed_event_has_all_its_tries_again(bus, run, services, settings, tenant_id) -> None:
+    function, tries = Function("stubborn"), []
+
+    @function.on(StudyIngested)
+    def fail(event: StudyIngested, unit: UnitOfWork) -> None:
+        tries.append(event)
+        raise ValueError("no")
+
+    run(function)
+    emit(services, tenant_id, ingested())
+    eventually(lambda: len(bus.dead_letters.list()) == 1)
+    bus.dead_letters.replay(bus.dead_letters.list()[0].id)
+    eventually(lambda: len(bus.dead_letters.list()) == 1 and len(tries) == 2 * settings.max_attempts)
+
+
+def test_replaying_twice_at_once_delivers_once(bus, run, services, tenant_id) -> None:
+    function, broken, seen = Function("twice"), threading.Event(), []
+    broken.set()
+
+    @function.on(StudyIngested)
+    def handle(event: StudyIngested, unit: UnitOfWork) -> None:
+        if broken.is_set():
+            raise Reject("broken deploy")
+        seen.append(event)
+
+    run(function)
+    [event_id] = emit(services, tenant_id, ingested())
+    eventually(lambda: len(bus.dead_letters.list()) == 1)
+    broken.clear()
+    letter = bus.dead_letters.list()[0].id
+
+    def replay(_: int) -> bool:
+        try:
+            bus.dead_letters.replay(letter)
+        except NotFound:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(replay, range(8))) == 1
+    eventually(lambda: settled(services, [event_id]))
+    assert len(seen) == 1
+
+
+def test_a_dead_letter_is_kept_even_if_nobody_can_be_told(bus, run, services, tenant_id) -> None:
+    function = Function("untellable")
+
+    def tell(event: StudyIngested, unit: UnitOfWork, error: str) -> None:
+        raise RuntimeError("cannot tell")
+
+    @function.on(StudyIngested, on_dead=tell)
+    def reject(event: StudyIngested, unit: UnitOfWork) -> None:
+        raise Reject("bad \0 bytes")
+
+    run(function)
+    emit(services, tenant_id, ingested())
+    eventually(lambda: len(bus.dead_letters.list()) == 1)
+    error = bus.dead_letters.list()[0].error
+    assert error.startswith("bad \ufffd bytes")
+    assert "RuntimeError: cannot tell" in error
+
+
+def test_running_work_survives_the_loss_of_every_database_connection(run, services, tenant_id) -> None:
+    functions, runs = [Function(f"steady-{n}") for n in range(3)], []
+    for function in functions:
+
+        @function.on_long(InferenceRequested)
+        def work(event: InferenceRequested, work: LongWork) -> None:
+            runs.append(work.attempt)
+            time.sleep(4)
+            with work.final_unit():
+                pass
+
+        run(function)
+    [event_id] = emit(services, tenant_id, requested())
+    eventually(lambda: len(runs) == 3)
+    for _ in range(2):
+        cut_connections(services)
+        time.sleep(1.2)
+    eventually(lambda: settled(services, [event_id]))
+    assert runs == [1, 1, 1]
+
+
+def test_consumers_recover_when_the_database_was_away(run, services, tenant_id) -> None:
+    function, seen = recorder()
+    consumer = run(function)
+    cut_connections(services)
+    marker = ingested()
+    eventually(lambda: try_emit(services, tenant_id, marker))
+    eventually(lambda: seen == [marker])
+    eventually(lambda: consumer.healthy)
+
+
+def test_a_failure_while_stopping_is_not_held_against_the_event(
+    bus, run, services, settings, tenant_id
+) -> None:
+    settings.max_attempts = 1
+    function, started, fail = Function("stopped"), threading.Event(), threading.Event()
+
+    @function.on_long(InferenceRequested)
+    def work(event: InferenceRequested, work: LongWork) -> None:
+        started.set()
+        if work.attempt == 1:
+            fail.wait(SECONDS)
+            raise ConnectionError("the client was closed under it")
+
+    consumer = run(function)
+    [event_id] = emit(services, tenant_id, requested())
+    assert started.wait(SECONDS)
+    consumer.begin_stop()
+    fail.set()
+    assert consumer.stop(SECONDS)
+    assert list(bus.dead_letters.list()) == []
+    run(function)
+    eventually(lambda: settled(services, [event_id]))
+
+
 def test_a_tenant_sees_no_event_of_another(services, database, tenant_id) -> None:
     emit(services, tenant_id, ingested())
     other = make_tenant(database)
@@ -452,8 +619,6 @@ def test_handled_events_are_forgotten_after_a_while_and_waiting_ones_never(
 
 def settled(services: Services, ids: list[UUID]) -> bool:
     """Whether every function is done with these events."""
-    from shared.db.models import InboxEntry
-
     with services.database.system() as session:
         states = session.scalars(select(InboxEntry.state).where(InboxEntry.event_id.in_(ids))).all()
     return bool(states) and all(state == "done" for state in states)
@@ -461,8 +626,6 @@ def settled(services: Services, ids: list[UUID]) -> bool:
 
 def steal(services: Services, event: InferenceRequested) -> None:
     """Let the event's lease run out, as if its worker had hung."""
-    from sqlalchemy import text
-
     with services.database.system() as session:
         session.execute(
             text(
@@ -470,3 +633,24 @@ def steal(services: Services, event: InferenceRequested) -> None:
             ),
             {"key": event.key},
         )
+
+
+def cut_connections(services: Services) -> None:
+    """End every connection of this database, as a restart of the server would."""
+    admin = create_engine(services.database.engine.url)
+    with admin.begin() as connection:
+        connection.execute(
+            text(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+        )
+    admin.dispose()
+
+
+def try_emit(services: Services, tenant_id: UUID, event: Event) -> bool:
+    try:
+        emit(services, tenant_id, event)
+    except DBAPIError:
+        return False
+    return True

@@ -18,7 +18,7 @@ SECONDS = 30
 @pytest.fixture
 def bus(services: Services) -> Iterator[PostgresBus]:
     services.settings.model_url = "http://127.0.0.1:9"
-    services.settings.max_attempts = 1
+    services.settings.patience_seconds = 0
     bus = PostgresBus(services.database)
     consumers = [bus.consumer(function, services) for function in (ingest.function, inference.function)]
     for consumer in consumers:

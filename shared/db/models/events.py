@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Identity, Index, func, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db.base import Base, Identified, Stamped, TenantOwned
@@ -47,7 +47,7 @@ class InboxEntry(Base, TenantOwned):
     )
 
     function: Mapped[str] = mapped_column(primary_key=True)
-    event_id: Mapped[UUID] = mapped_column(primary_key=True)
+    event_id: Mapped[UUID] = mapped_column(ForeignKey("outbox.id", ondelete="CASCADE"), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger)
     topic: Mapped[str]
     key: Mapped[str]

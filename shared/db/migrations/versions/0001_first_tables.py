@@ -77,6 +77,23 @@ def _create_tables() -> None:
     op.create_index(op.f("ix_dead_letters_event_id"), "dead_letters", ["event_id"], unique=False)
     op.create_index(op.f("ix_dead_letters_tenant_id"), "dead_letters", ["tenant_id"], unique=False)
     op.create_table(
+        "outbox",
+        sa.Column("seq", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("type", sa.String(), nullable=False),
+        sa.Column("topic", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("envelope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("tenant_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_outbox_tenant_id_tenants")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
+        sa.UniqueConstraint("seq", name=op.f("uq_outbox_seq")),
+    )
+    op.create_index(op.f("ix_outbox_created_at"), "outbox", ["created_at"], unique=False)
+    op.create_index(op.f("ix_outbox_tenant_id"), "outbox", ["tenant_id"], unique=False)
+    op.create_index(op.f("ix_outbox_topic"), "outbox", ["topic"], unique=False)
+    op.create_table(
         "inbox",
         sa.Column("function", sa.String(), nullable=False),
         sa.Column("event_id", sa.Uuid(), nullable=False),
@@ -95,6 +112,9 @@ def _create_tables() -> None:
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.CheckConstraint("state in ('pending', 'done', 'dead')", name=op.f("ck_inbox_state")),
+        sa.ForeignKeyConstraint(
+            ["event_id"], ["outbox.id"], name=op.f("fk_inbox_event_id_outbox"), ondelete="CASCADE"
+        ),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_inbox_tenant_id_tenants")),
         sa.PrimaryKeyConstraint("function", "event_id", name=op.f("pk_inbox")),
     )
@@ -120,23 +140,6 @@ def _create_tables() -> None:
         postgresql_where=sa.text("state = 'pending'"),
     )
     op.create_index(op.f("ix_inbox_tenant_id"), "inbox", ["tenant_id"], unique=False)
-    op.create_table(
-        "outbox",
-        sa.Column("seq", sa.BigInteger(), sa.Identity(always=True), nullable=False),
-        sa.Column("type", sa.String(), nullable=False),
-        sa.Column("topic", sa.String(), nullable=False),
-        sa.Column("key", sa.String(), nullable=False),
-        sa.Column("envelope", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column("tenant_id", sa.Uuid(), nullable=False),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_outbox_tenant_id_tenants")),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
-        sa.UniqueConstraint("seq", name=op.f("uq_outbox_seq")),
-    )
-    op.create_index(op.f("ix_outbox_created_at"), "outbox", ["created_at"], unique=False)
-    op.create_index(op.f("ix_outbox_tenant_id"), "outbox", ["tenant_id"], unique=False)
-    op.create_index(op.f("ix_outbox_topic"), "outbox", ["topic"], unique=False)
     op.create_table(
         "users",
         sa.Column("email", sa.String(), nullable=False),
@@ -410,15 +413,15 @@ def downgrade() -> None:
     op.drop_index("uq_users_email", table_name="users")
     op.drop_index(op.f("ix_users_tenant_id"), table_name="users")
     op.drop_table("users")
-    op.drop_index(op.f("ix_outbox_topic"), table_name="outbox")
-    op.drop_index(op.f("ix_outbox_tenant_id"), table_name="outbox")
-    op.drop_index(op.f("ix_outbox_created_at"), table_name="outbox")
-    op.drop_table("outbox")
     op.drop_index(op.f("ix_inbox_tenant_id"), table_name="inbox")
     op.drop_index("ix_inbox_order", table_name="inbox", postgresql_where=sa.text("state = 'pending'"))
     op.drop_index("ix_inbox_next", table_name="inbox", postgresql_where=sa.text("state = 'pending'"))
     op.drop_index("ix_inbox_leases", table_name="inbox", postgresql_where=sa.text("lease_worker is not null"))
     op.drop_table("inbox")
+    op.drop_index(op.f("ix_outbox_topic"), table_name="outbox")
+    op.drop_index(op.f("ix_outbox_tenant_id"), table_name="outbox")
+    op.drop_index(op.f("ix_outbox_created_at"), table_name="outbox")
+    op.drop_table("outbox")
     op.drop_index(op.f("ix_dead_letters_tenant_id"), table_name="dead_letters")
     op.drop_index(op.f("ix_dead_letters_event_id"), table_name="dead_letters")
     op.drop_table("dead_letters")

@@ -13,7 +13,7 @@ import pytest
 
 from shared.config import Settings
 from shared.oip.client import OipClient, Value
-from shared.oip.errors import ModelFailed, ModelRefused, ModelUnavailable
+from shared.oip.errors import ModelFailed, ModelInterrupted, ModelRefused, ModelUnavailable
 from shared.storage.port import ObjectRef
 from shared.telemetry.trace import new_traceparent, traced
 
@@ -168,7 +168,7 @@ def test_a_slow_model_ends_at_the_deadline_and_is_not_asked_twice() -> None:
     with (
         serving((200, OK, {}), delay=1.0) as server,
         OipClient(server.url) as client,
-        pytest.raises(ModelUnavailable, match="deadline"),
+        pytest.raises(ModelInterrupted, match="deadline"),
     ):
         client.infer("m", {"flair": REF}, deadline=0.2)
     assert len(server.requests) == 1
