@@ -41,8 +41,9 @@ class EmbeddedPostgres:
         whose number another program has by now."""
         handles = self.folder / ".handle_pids.json"
         if handles.exists():
-            alive = [pid for pid in _numbers(handles.read_text()) if psutil.pid_exists(pid)]
-            handles.write_text(json.dumps(alive))
+            written = handles.stat().st_mtime
+            users = [pid for pid in _numbers(handles.read_text()) if _may_use_us(pid, written)]
+            handles.write_text(json.dumps(users))
         pid_file = self.folder / "postmaster.pid"
         if pid_file.exists() and not any(map(_is_postgres, _numbers(pid_file.read_text())[:1])):
             pid_file.unlink()
@@ -51,6 +52,17 @@ class EmbeddedPostgres:
 def _numbers(content: str) -> list[int]:
     """The numbers in a file that a crash may have cut off."""
     return [int(number) for number in re.findall(r"\d+", content)]
+
+
+def _may_use_us(pid: int, written: float) -> bool:
+    """Whether the process can be one that put its pid into the file: a Python that was there when it was written."""
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() <= written and (
+            "python" in process.name() or "hounsfield" in process.name()
+        )
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _is_postgres(pid: int) -> bool:

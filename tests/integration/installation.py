@@ -30,6 +30,7 @@ class Installation:
             **environment,
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.started_in = 0.0
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}/api/", timeout=60, trust_env=False)
 
     def __enter__(self) -> Self:

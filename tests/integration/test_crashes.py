@@ -108,11 +108,11 @@ def sent(worker: Worker, objects_dir: Path, brain_files: list[Path]) -> UUID:
     user = make_user(worker.database, worker.tenant_id)
     files = [Incoming(path.open("rb"), path.name, None) for path in brain_files]
     with unit_of_work(services, worker.tenant_id) as unit:
-        study, known = receive_mri(unit, user, files, Patient(), duplicate=False)
+        received = receive_mri(unit, user, files, Patient(), duplicate=False)
     for file in files:
         file.stream.close()
-    assert not known
-    return study.id
+    assert not received.known
+    return received.study.id
 
 
 @pytest.mark.timeout(900)
