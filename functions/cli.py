@@ -1,6 +1,5 @@
 """The `hounsfield` command."""
 
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +10,21 @@ from uuid import UUID
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from functions.client import CallFailed, Client
+from functions.client import Client
+from functions.printing import (
+    MENDABLE,
+    check_database_url,
+    database_errors,
+    explain,
+    safe,
+    show_findings,
+    show_letters,
+    wait_with_progress,
+)
 from shared.config import Settings, load_settings
-from shared.errors import HounsfieldError
+from shared.errors import NotFound
 
 app = typer.Typer(
     help="Medical images from upload to clinical result. Demo models: not for clinical use.",
@@ -32,35 +40,32 @@ DataDir = Annotated[
     Path | None, typer.Option(help="folder of database, objects and keys [HOUNSFIELD_DATA_DIR]")
 ]
 Url = Annotated[str, typer.Option(envvar="HOUNSFIELD_URL", help="where Hounsfield answers")]
-WAIT_SECONDS = 1800.0
 
 
 def main() -> None:
     """Run the command; what users can mend is said in one line, without a traceback."""
     try:
         app()
-    except HounsfieldError as error:
-        err.print(f"[red]hounsfield:[/] {error.detail}", highlight=False)
-        raise SystemExit(1) from error
-    except ValidationError as error:
-        for item in error.errors():
-            err.print(
-                f"[red]hounsfield:[/] {'.'.join(map(str, item['loc']))}: {item['msg']}", highlight=False
-            )
-        raise SystemExit(2) from error
+    except MENDABLE as error:
+        for line in explain(error):
+            err.print(f"[red]hounsfield:[/] {safe(line)}", highlight=False, soft_wrap=True)
+        raise SystemExit(2 if isinstance(error, ValidationError) else 1) from error
 
 
 @app.command()
 def up(
     data_dir: DataDir = None,
     host: Annotated[str | None, typer.Option(help="address to bind [HOUNSFIELD_HOST]")] = None,
-    port: Annotated[int | None, typer.Option(help="port; 0 takes a free one [HOUNSFIELD_PORT]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="port; 0 takes a free one [HOUNSFIELD_PORT]")
+    ] = None,
 ) -> None:
     """Run everything on this machine until Ctrl-C."""
     from functions.local import LocalStack
 
     settings = _settings(data_dir=data_dir, host=host, port=port)
-    with LocalStack(settings) as stack:
+    _end_in_order()
+    with database_errors(), LocalStack(settings) as stack:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stack.stop())
         out.print(f"Hounsfield is at [bold]{stack.url}[/]  (API: {stack.url}/docs)", highlight=False)
@@ -76,14 +81,12 @@ def demo(
     ),
 ) -> None:
     """Start everything, send a brain MRI through the public API, show what was found."""
-    from functions.demo import run_demo
+    from functions.demo import demo_settings, run_demo
 
-    run_demo(
-        _settings(data_dir=data_dir, port=0, log_level=os.environ.get("HOUNSFIELD_LOG_LEVEL", "ERROR")),
-        output,
-        keep,
-        out,
-    )
+    settings = demo_settings(data_dir)
+    _end_in_order()
+    with database_errors():
+        run_demo(settings, output, keep, out)
 
 
 @app.command()
@@ -92,7 +95,8 @@ def config() -> None:
     settings = _settings()
     table = Table("variable", "value", "meaning", show_lines=False)
     for name, field in Settings.model_fields.items():
-        table.add_row(f"HOUNSFIELD_{name.upper()}", str(getattr(settings, name)), field.description)
+        row = (f"HOUNSFIELD_{name.upper()}", getattr(settings, name), field.description)
+        table.add_row(*(safe(cell) for cell in row))
     out.print(table)
 
 
@@ -128,7 +132,7 @@ def create_admin(
         upgrade(url)
         with _services(settings, url) as services:
             user = ensure_admin(services, email, password)
-    out.print(f"{user.email} is an administrator.", highlight=False)
+    out.print(f"{safe(user.email)} is an administrator.", highlight=False)
 
 
 @app.command()
@@ -160,26 +164,16 @@ def submit(
     fields = {"modalities": modalities, "patient_id": patient_id, "duplicate": "true" if duplicate else None}
     study = client.submit_mri(files, {name: value for name, value in fields.items() if value})
     known = " (these files were sent before)" if study["known"] else ""
-    out.print(f"study {study['id']}{known}", highlight=False)
+    out.print(f"study {safe(study['id'])}{known}", highlight=False)
     if wait:
-        show_findings(out, wait_with_progress(client, study["id"]))
+        show_findings(out, wait_with_progress(out, client, study["id"]))
 
 
 @letters.command("list")
 def list_letters(data_dir: DataDir = None) -> None:
     """List dead letters, newest first."""
     with _dead_letters(data_dir) as dead:
-        table = Table("id", "function", "event", "key", "tries", "error")
-        for letter in dead.list():
-            table.add_row(
-                str(letter.id),
-                letter.function,
-                letter.type,
-                letter.key,
-                str(letter.attempts),
-                letter.error[:80],
-            )
-    out.print(table)
+        show_letters(out, dead.list())
 
 
 @letters.command()
@@ -216,59 +210,37 @@ def discard(id: UUID, data_dir: DataDir = None) -> None:
     out.print("Discarded.")
 
 
-def wait_with_progress(client: Client, study_id: str) -> dict[str, Any]:
-    """Show a progress bar until the study ended. Raises CallFailed when it ended without results."""
-    columns = (
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=out) as bar:
-        line = bar.add_task("received", total=100)
-        study = client.wait(
-            study_id,
-            lambda now: bar.update(line, description=now["step"] or now["status"], completed=now["progress"]),
-            WAIT_SECONDS,
-        )
-    if study["results"] is None:
-        raise CallFailed(f"the study is {study['status']}: {study['message']}")
-    return study
-
-
-def show_findings(console: Console, study: dict[str, Any]) -> None:
-    """Print findings, skipped steps and warnings."""
-    table = Table("finding", "value", "probability", "model")
-    for finding in study["results"]["findings"]:
-        number = "" if finding["number"] is None else f"{finding['number']:.1f} {finding['unit']}"
-        chance = "" if finding["probability"] is None else f"{finding['probability']:.3f}"
-        model = f"{finding['model']} v{finding['model_version']}"
-        table.add_row(finding["display"], finding["value"] or number, chance, model)
-    console.print(table)
-    for step in study["results"]["steps"]:
-        if step["status"] == "skipped":
-            console.print(f"{step['name']}: skipped: {step['reason']}", highlight=False)
-    for warning in study["results"]["warnings"]:
-        console.print(f"[yellow]note:[/] {warning}", highlight=False)
-
-
 def _settings(**overrides: object) -> Settings:
-    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
+    if settings.database_url is not None:
+        check_database_url(settings.database_url.get_secret_value())
+    return settings
+
+
+def _end_in_order() -> None:
+    """Let SIGTERM end the program as Ctrl-C does, so that nothing that was started is left running."""
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: the cleaning up must not be cut short
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 @contextmanager
 def _database_url(settings: Settings) -> Iterator[str]:
     """The configured database, or the embedded one: the running server's, or started for the block."""
-    if settings.database_url is not None:
-        yield settings.database_url.get_secret_value()
-        return
-    from shared.db.embedded import EmbeddedPostgres
+    with database_errors():
+        if settings.database_url is not None:
+            yield settings.database_url.get_secret_value()
+            return
+        from shared.db.embedded import EmbeddedPostgres
 
-    server = EmbeddedPostgres(settings.data_dir / "postgres")
-    try:
-        yield server.url
-    finally:
-        server.stop()
+        server = EmbeddedPostgres(settings.data_dir / "postgres")
+        try:
+            yield server.url
+        finally:
+            server.stop()
 
 
 @contextmanager
@@ -291,7 +263,10 @@ def _dead_letters(data_dir: Path | None) -> Iterator[Any]:
     from shared.db.session import Database
     from shared.runtime.postgres_bus import PostgresBus
 
-    with _database_url(_settings(data_dir=data_dir)) as url:
+    settings = _settings(data_dir=data_dir)
+    if settings.database_url is None and not (settings.data_dir / "postgres" / "PG_VERSION").exists():
+        raise NotFound(f"there is no database yet in {settings.data_dir}; `hounsfield up` makes one")
+    with _database_url(settings) as url:
         database = Database(url)
         try:
             yield PostgresBus(database).dead_letters

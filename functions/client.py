@@ -1,10 +1,10 @@
 """The few calls that the command line makes on a running Hounsfield."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
@@ -25,7 +25,7 @@ class Client:
             base_url=url.rstrip("/") + "/api/", timeout=httpx.Timeout(60, read=300), trust_env=False
         )
         if token:
-            self._http.headers["Authorization"] = f"Bearer {token}"
+            self._http.headers["Authorization"] = f"Bearer {token.strip()}"
 
     def login(self, name: str, password: str) -> None:
         """Log in by e-mail or username. Raises CallFailed."""
@@ -39,7 +39,7 @@ class Client:
     def submit_mri(self, files: Sequence[Path], fields: dict[str, str]) -> dict[str, Any]:
         """Send a brain MRI. Raises CallFailed."""
         with ExitStack() as stack:
-            parts = [("files", (path.name, stack.enter_context(path.open("rb")))) for path in files]
+            parts = [("files", (path.name, stack.enter_context(_opened(path)))) for path in files]
             return self._call("POST", "process-mri", files=parts, data=fields)
 
     def wait(
@@ -59,10 +59,17 @@ class Client:
             time.sleep(POLL_SECONDS)
 
     def download(self, path: str, target: Path) -> Path:
-        """Save what a route answers. Raises CallFailed."""
-        response = self._http.get(path.removeprefix("/api/"))
-        _check(response)
-        target.write_bytes(response.content)
+        """Save what a route answers, whole or not at all. Raises CallFailed."""
+        partial = target.with_name(f".{target.name}.part")
+        with self._errors(), self._http.stream("GET", path.removeprefix("/api/")) as response:
+            _check(response)
+            try:
+                with partial.open("wb") as file:
+                    for block in response.iter_bytes():
+                        file.write(block)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
         return target
 
     def close(self) -> None:
@@ -70,13 +77,34 @@ class Client:
         self._http.close()
 
     def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
-        try:
+        with self._errors():
             response = self._http.request(method, path, **body)
-        except httpx.TransportError as error:
-            raise CallFailed(f"no answer from {self._http.base_url}: {error}") from error
         _check(response)
-        answer: dict[str, Any] = response.json()
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise CallFailed(
+                f"{self._address} answered, but not as Hounsfield does; see that the URL is right"
+            )
         return answer
+
+    @property
+    def _address(self) -> str:
+        """Scheme, host and port: never the user and password that a URL may hold."""
+        return f"{self._http.base_url.scheme}://{self._http.base_url.netloc.decode()}"
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.LocalProtocolError:  # its words quote the header, and so the token
+            raise CallFailed("the token or the URL has characters that cannot be sent") from None
+        except httpx.RequestError as error:
+            raise CallFailed(
+                f"no answer from {self._address}: {str(error) or type(error).__name__}"
+            ) from error
 
 
 def has_ended(study: dict[str, Any]) -> bool:
@@ -88,11 +116,20 @@ def has_ended(study: dict[str, Any]) -> bool:
     return study["status"] == "rejected" or (study["status"] == "completed" and reported)
 
 
+def _opened(path: Path) -> IO[bytes]:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise CallFailed(f"cannot read {path}: {error.strerror}") from error
+
+
 def _check(response: httpx.Response) -> None:
     if response.is_success:
         return
+    detail = f"the server answered {response.status_code}"
     try:
-        detail = response.json()["detail"]
+        response.read()  # of a streamed answer nothing is there yet
+        detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        detail = f"the server answered {response.status_code}"
+        pass  # no problem object: whatever answered was not Hounsfield
     raise CallFailed(detail)

@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from functions.cli import show_findings, wait_with_progress
 from functions.client import Client
 from functions.local import LocalStack
-from shared.config import Settings
+from functions.printing import safe, show_findings, wait_with_progress
+from shared.config import Settings, load_settings
 from shared.imaging.modality import MODALITIES
 from shared.imaging.synthetic import synthetic_study
 
@@ -26,6 +26,20 @@ SHOWN = {
 }
 
 
+def demo_settings(data_dir: Path) -> Settings:
+    """An installation of its own under `data_dir`: whatever the environment names as in use elsewhere stays untouched."""
+    level = os.environ.get("HOUNSFIELD_LOG_LEVEL", "ERROR")
+    named = ("database_url", "storage_url", "model_url", "public_url", "jwks_url", "signing_key_file")
+    own: dict[str, object] = {
+        **dict.fromkeys(named),
+        "model_urls": {},
+        "admin_email": None,
+        "allow_registration": True,
+    }
+    # Copied, not overruled: a dictionary that is given would be merged with the environment's.
+    return load_settings(data_dir=data_dir, port=0, log_level=level).model_copy(update=own)
+
+
 def run_demo(settings: Settings, output: Path, keep: bool, console: Console) -> None:
     """Start, submit, wait, show, save, stop."""
     output.mkdir(parents=True, exist_ok=True)
@@ -37,7 +51,7 @@ def run_demo(settings: Settings, output: Path, keep: bool, console: Console) -> 
         client = Client(stack.url)
         _log_in(client)
         study = client.submit_mri(files, {"duplicate": "true"})
-        study = wait_with_progress(client, study["id"])
+        study = wait_with_progress(console, client, study["id"])
         show_findings(console, study)
         _save(client, study, output, console)
         client.close()
@@ -68,4 +82,4 @@ def _save(client: Client, study: dict[str, Any], output: Path, console: Console)
     for artifact in study["results"]["artifacts"]:
         if artifact["role"] in SHOWN:
             path = client.download(artifact["url"], output / SHOWN[artifact["role"]])
-            console.print(f"{artifact['role']:<16} {path}", highlight=False)
+            console.print(f"{safe(artifact['role']):<16} {safe(path)}", highlight=False)

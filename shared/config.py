@@ -12,6 +12,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 
 class Settings(BaseSettings):
     """Configuration of every function and model server."""
@@ -21,7 +23,7 @@ class Settings(BaseSettings):
     # Where things are
     data_dir: Path = Field(Path(".hounsfield"), description="one machine: database, objects, keys, drop-box")
     host: str = Field("127.0.0.1", description="address the HTTP server binds")
-    port: int = Field(8000, description="port the HTTP server binds; 0 takes a free one")
+    port: int = Field(8000, ge=0, le=65535, description="port the HTTP server binds; 0 takes a free one")
     public_url: str | None = Field(None, description="base URL that clients use; default http://HOST:PORT")
 
     # Database
@@ -109,6 +111,13 @@ class Settings(BaseSettings):
         return (
             [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in LOG_LEVELS:
+            raise ValueError(f"one of {', '.join(LOG_LEVELS)}, in either case")
+        return value.upper()
 
     @cached_property
     def objects_dir(self) -> Path:

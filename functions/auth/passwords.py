@@ -8,6 +8,7 @@ from importlib.resources import files
 import bcrypt
 
 from shared.runtime.services import Services
+from shared.text import is_storable
 
 MIN_CHARACTERS = 8
 MAX_BYTES = 72
@@ -17,6 +18,8 @@ MAX_BYTES = 72
 def password_problem(password: str, *own_names: str) -> str | None:
     """Why a password is refused, or None. `own_names`, such as the e-mail address, are guessed first."""
     folded = password.casefold()
+    if not is_storable(password):
+        return "the password holds NUL or half of a character; choose others"
     if len(password) < MIN_CHARACTERS:
         return f"the password needs at least {MIN_CHARACTERS} characters"
     if len(_encoded(password)) > MAX_BYTES:
@@ -52,8 +55,11 @@ def password_hasher(services: Services) -> PasswordHasher:
 
 
 def _encoded(password: str) -> bytes:
-    """UTF-8 after NFKC: typed on another keyboard, the password is the same (NIST SP 800-63B §5.1.1.2)."""
-    return unicodedata.normalize("NFKC", password).encode()
+    """UTF-8 after NFKC: typed on another keyboard, the password is the same (NIST SP 800-63B §5.1.1.2).
+
+    A lone surrogate is let through: no account has such a password, and asking for one must take as long.
+    """
+    return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
 
 
 @cache

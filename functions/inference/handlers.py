@@ -14,8 +14,8 @@ function = Function("inference")
 
 @function.on(StudyIngested)
 def start_task(event: StudyIngested, unit: UnitOfWork) -> None:
-    """Every ingested study gets the pipeline of its kind, where there is one."""
-    study = InferenceRepository(unit.session).study(event.study_id)
+    """Every ingested study gets the pipeline of its kind, where there is one; one task, however often it is told."""
+    study = InferenceRepository(unit.session).waiting(event.study_id)
     if study is None or event.kind not in PIPELINES:
         return
     task = InferenceTask(

@@ -17,17 +17,21 @@ class InferenceRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def study(self, id: UUID) -> Study | None:
-        """A study, without its files."""
-        return self._session.get(Study, id)
+    def waiting(self, id: UUID) -> Study | None:
+        """The ingested study, without its files; None when it has a task that runs, will run or has succeeded."""
+        standing = (TaskState.PENDING, TaskState.STARTED, TaskState.SUCCESS)
+        tasks = select(InferenceTask).where(InferenceTask.study_id == id, InferenceTask.state.in_(standing))
+        return self._session.scalar(
+            select(Study).where(Study.id == id, Study.status == StudyStatus.INGESTED, ~tasks.exists())
+        )
 
     def start(self, task_id: UUID) -> tuple[InferenceTask, Study] | None:
         """Mark a task as started; it and its study with files, or None when there is nothing to run.
 
-        A task that failed is started again: its dead letter was replayed.
+        A task that failed is started again, since its dead letter was replayed, unless a newer one took its place.
         """
         task = self._session.get(InferenceTask, task_id)
-        if task is None or task.state in (TaskState.SUCCESS, TaskState.CANCELLED):
+        if task is None or task.state in (TaskState.SUCCESS, TaskState.CANCELLED) or self._has_newer(task):
             return None
         task.state, task.message, task.completed_at = TaskState.STARTED, None, None
         task.started_at = task.started_at or self._session.scalar(select(func.now()))
@@ -35,6 +39,12 @@ class InferenceRepository:
         study.status, study.message, study.completed_at = StudyStatus.PROCESSING, None, None
         self._session.flush()
         return task, study
+
+    def _has_newer(self, task: InferenceTask) -> bool:
+        newer = select(InferenceTask.id).where(
+            InferenceTask.study_id == task.study_id, InferenceTask.id > task.id
+        )
+        return self._session.scalar(newer.limit(1)) is not None
 
     def progress(self, task: InferenceTask, step: str, percent: int) -> None:
         """Say which step has begun."""

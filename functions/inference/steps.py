@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 Result = dict[str, Any]
 NO_MODEL = "hounsfield"
 """Stands where a step is computed here, without a model."""
+REFUSED = "refused"
+"""Names, in a step's result, why its model would not take the input. The step then counts as left out."""
 
 
 class Steps:
@@ -60,6 +62,7 @@ class Steps:
 
         name: unique in the pipeline. percent: progress when it begins. inputs: everything the result depends on.
         compute: returns a JSON object; files it makes are in storage and named in it. model: the one it calls.
+        A result `{REFUSED: reason}` is remembered like any other; the pipeline goes on without the step.
         """
         version = "1" if model == NO_MODEL else self.version_of(model)
         input_hash = _hash(inputs)
@@ -67,7 +70,10 @@ class Steps:
             known = InferenceRepository(unit.session).remembered(self.task.id, name, input_hash, version)
         if known is None:
             known = self._compute(name, percent, input_hash, model, version, compute)
-        self._note(name, "done", seconds=round(known.seconds, 3), model=model, version=version)
+        if REFUSED in known.result:
+            self.skip(name, known.result[REFUSED])
+        else:
+            self._note(name, "done", seconds=round(known.seconds, 3), model=model, version=version)
         return known.result
 
     def skip(self, name: str, reason: str) -> None:

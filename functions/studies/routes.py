@@ -3,7 +3,7 @@
 from typing import Annotated, Literal, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from functions.studies.repository import StudyRepository
@@ -13,9 +13,9 @@ from shared.db.models import Study
 from shared.errors import NotFound, Unauthenticated
 from shared.events.types import Kind
 from shared.http.deps import CurrentUser, Unit
+from shared.http.files import IfNoneMatch, file_responses, serve_file
 from shared.http.paging import Page, PagingDep
 from shared.http.problems import problem_responses
-from shared.storage.streams import blocks
 
 router = APIRouter(tags=["studies"], responses=problem_responses(Unauthenticated))
 MISSING = problem_responses(NotFound)
@@ -69,30 +69,16 @@ def list_artifacts(id: UUID, unit: Unit, user: CurrentUser) -> list[ArtifactOut]
 
 @router.get(
     "/studies/{id}/artifacts/{role}",
-    responses={
-        200: {"content": {"application/octet-stream": {}}},
-        304: {"description": "Not modified"},
-        **MISSING,
-    },
+    responses={**file_responses("application/octet-stream"), **MISSING},
     response_class=StreamingResponse,
 )
 def get_artifact(
-    id: UUID, role: str, unit: Unit, user: CurrentUser, if_none_match: Annotated[str | None, Header()] = None
+    id: UUID, role: str, unit: Unit, user: CurrentUser, if_none_match: IfNoneMatch = None
 ) -> Response:
     """A mask, overlay or report file; its ETag is its sha256."""
     studies = StudyRepository(unit.session, user)
     artifact = find_artifact(studies, find_study(studies, id), role)
-    etag = f'"{artifact.sha256}"'
-    if if_none_match == etag:
-        return Response(status_code=304, headers={"ETag": etag})
-    headers = {
-        "ETag": etag,
-        "Content-Length": str(artifact.size),
-        "Content-Disposition": f'inline; filename="{artifact.filename}"',
-        "Cache-Control": "private, no-cache",
-    }
-    stream = unit.storage.open(artifact.bucket, artifact.key)
-    return StreamingResponse(blocks(stream), headers=headers, media_type=artifact.media_type)
+    return serve_file(unit.storage, artifact, artifact.filename, if_none_match)
 
 
 def _summary(study: Study, form: type[S]) -> S:

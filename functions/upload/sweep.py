@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 AGE = timedelta(hours=1)
 """An upload in progress is younger: its study gets its id after the last byte was received."""
-BATCH = 500
+BATCH = 100
 
 
 def sweep_orphans(services: Services, older_than: timedelta = AGE) -> int:

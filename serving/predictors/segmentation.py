@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from scipy import ndimage
 from torch import Tensor, nn
 
 from serving.predictors.base import InvalidInput, Value
+from serving.predictors.brain_extraction import brain_mask, load_networks, skull_is_on
 from serving.predictors.intensity import normalise
 from serving.predictors.networks import build_network
 from serving.predictors.package import InvalidPackage, ModelPackage
@@ -50,7 +52,10 @@ class Inference(_Settings):
 
 
 class MultiModalSegmenter:
-    """Predictor of `label_map` from t1, t1ce, t2 and flair. Stateless after construction, so thread-safe."""
+    """Predictor of `label_map` and `brain_extracted` from t1, t1ce, t2 and flair.
+
+    Stateless after construction, so thread-safe.
+    """
 
     def __init__(self, package: ModelPackage, network: nn.Module) -> None:
         self.package = package
@@ -63,14 +68,18 @@ class MultiModalSegmenter:
         self.network = network.eval().to(self.device)
 
     def predict(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
-        """`label_map`: uint8 Volume (1 NCR, 2 ED, 3 ET) on the grid of the inputs. Raises InvalidInput."""
-        volumes = [_checked(inputs, name) for name in MODALITIES]
+        """Where the tumour is, on the grid of the inputs.
+
+        label_map: uint8 Volume (1 NCR, 2 ED, 3 ET). brain_extracted: uint8 (1,), 1 where the skull was on and
+        everything but the brain was blanked before segmenting. Raises InvalidInput.
+        """
+        volumes, extracted = _brains(_on_one_grid(inputs))
+        label_map = self._label_map(volumes)
+        return {"label_map": label_map, "brain_extracted": np.array([extracted], dtype=np.uint8)}
+
+    def _label_map(self, volumes: list[Volume]) -> Volume:
+        """The labels of four brains, 0 outside them."""
         reference = volumes[0]
-        for name, volume in zip(MODALITIES, volumes, strict=True):
-            if not volume.same_grid(reference):
-                raise InvalidInput(
-                    f"{name} is not on the grid of t1; register and resample the modalities first"
-                )
         foreground = np.any([volume.data != 0 for volume in volumes], axis=0)
         grid = working_grid(foreground, reference.affine, *self._extent())
         image = torch.stack([to_grid(normalise(volume.data), volume.affine, grid) for volume in volumes])
@@ -79,7 +88,7 @@ class MultiModalSegmenter:
         labels = np.zeros(reference.shape, dtype=np.uint8)
         whole, core, enhancing = found > np.array(self.inference.thresholds, dtype=np.float32)[:, None]
         labels[foreground] = compose(whole, core, enhancing)
-        return {"label_map": Volume(self._clean(labels, reference.voxel_ml * 1000), reference.affine)}
+        return Volume(self._clean(labels, reference.voxel_ml * 1000), reference.affine)
 
     def _extent(self) -> tuple[float, float]:
         return self.preprocessing.spacing_mm, self.preprocessing.max_extent_mm
@@ -117,7 +126,37 @@ def load(package: ModelPackage) -> MultiModalSegmenter:
         raise InvalidPackage(
             f"{package.manifest.name}: the weights do not fit the architecture: {error}"
         ) from error
+    load_networks()  # now, so that `predict` reads no files
     return MultiModalSegmenter(package, network)
+
+
+def _on_one_grid(inputs: Mapping[str, Value]) -> list[Volume]:
+    """The four volumes in the order of MODALITIES. Raises InvalidInput where one cannot be used."""
+    volumes = [_checked(inputs, name) for name in MODALITIES]
+    for name, volume in zip(MODALITIES, volumes, strict=True):
+        if not volume.same_grid(volumes[0]):
+            raise InvalidInput(f"{name} is not on the grid of t1; register and resample the modalities first")
+    return volumes
+
+
+def _brains(volumes: list[Volume]) -> tuple[list[Volume], bool]:
+    """The volumes with nothing but brain in them, and whether that had to be cut out here.
+
+    One sequence with its skull on is enough to cut all four alike: the mask comes from T1, which deepbet knows.
+    Skull-stripped volumes come back as they are. Raises InvalidInput where no brain is found.
+    """
+    if not any(skull_is_on(volume) for volume in volumes):
+        return volumes, False
+    brain = brain_mask(volumes[MODALITIES.index("t1")])
+    # Where a registered sequence ends within the head, it is 0 and three sequences would be taken for four.
+    shown = brain & np.all([volume.data != 0 for volume in volumes], axis=0)
+    brain &= ndimage.binary_fill_holes(shown)  # dark fluid is shown, too
+    if not brain.any():
+        raise InvalidInput(
+            "no part of the brain is shown by all four sequences; register the modalities first"
+        )
+    cut = [Volume(np.where(brain, volume.data, 0), volume.affine) for volume in volumes]
+    return cut, True
 
 
 def _checked(inputs: Mapping[str, Value], name: str) -> Volume:

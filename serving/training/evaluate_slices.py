@@ -25,6 +25,7 @@ from serving.training.slices_data import (
 )
 
 DETECTION, CLASSIFICATION = "brain-tumor-detection", "brain-tumor-classification"
+LARGE_MM2 = 1000  # what a slice chosen for showing the tumour has; BraTS pixels are 1 mm²
 NATIVE = "TCGA-FG-6692_native"
 CENTRAL = (0.55, 0.7)  # share of the height of the head scan in which its tumour shows in every sequence
 Float: TypeAlias = NDArray[np.float32]
@@ -67,7 +68,11 @@ def evaluate_classification(data_dir: Path, predictor: Predictor) -> list[Row]:
         for piece in brats(data_dir, case)
         if piece.sequence == "t1ce" and piece.tumour
     ]
-    return rows + _classification_rows(predictor, held_out, "BraTS held-out T1CE")
+    rows += _classification_rows(predictor, held_out, "BraTS held-out T1CE")
+    large = [piece for piece in held_out if piece.lesion is not None and piece.lesion.sum() >= LARGE_MM2]
+    return rows + _classification_rows(
+        predictor, large, f"BraTS held-out T1CE, tumour of {LARGE_MM2} mm² or more"
+    )
 
 
 def probabilities(predictor: Predictor, pieces: Sequence[Slice]) -> Float:

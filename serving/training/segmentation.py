@@ -30,7 +30,7 @@ from serving.training.segmentation_augment import Ranges, draw_sample
 from serving.training.segmentation_data import HELD_OUT, Case, find_cases, load_case
 from serving.training.segmentation_package import WEIGHTS, write_manifest, write_package
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 ARCHITECTURE: dict[str, Any] = {
     "name": "residual-unet-3d",
     "arguments": {"channels_in": 4, "channels_out": 3, "widths": [16, 32, 64, 96, 128], "dropout": 0.1},
@@ -156,6 +156,7 @@ def write_weights(model: nn.Module, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().half().contiguous() for name, value in model.state_dict().items()}
     save_file(state, path)
+    path.chmod(0o644)  # safetensors writes for the owner alone; a model server may run as another user
 
 
 def main() -> None:

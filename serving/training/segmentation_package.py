@@ -38,13 +38,17 @@ REGIONS = [
     {"name": "TC", "display": "Tumour core", "labels": [1, 3]},
     {"name": "ET", "display": "Enhancing tumour", "labels": [3]},
 ]
-INTENDED_USE = (
-    "Research and teaching on skull-stripped, co-registered MRI of adult glioma. Not for clinical use."
-)
+BRAIN_EXTRACTED = {
+    "name": "brain_extracted",
+    "datatype": "UINT8",
+    "shape": [1],
+    "description": "1 where the skull was on and the brain was cut out (deepbet) before segmentation, else 0",
+}
+INTENDED_USE = "Research and teaching on co-registered MRI of adult glioma, at best skull-stripped. Not for clinical use."
 PREPROCESSING = {"spacing_mm": 1.5}
 INFERENCE = {
     "window": [96, 128, 96],
-    "overlap": 0.5,
+    "overlap": 0.25,
     "mirror_axes": [0],
     "thresholds": [0.5, 0.5, 0.5],
     "min_component_mm3": 500.0,
@@ -71,7 +75,7 @@ def write_manifest(
         "preprocessing": PREPROCESSING,
         "inference": INFERENCE,
         "inputs": [_volume(name, description) for name, description in MODALITY_INPUTS.items()],
-        "outputs": [_volume("label_map", "uint8 labels on the grid of the inputs")],
+        "outputs": [_volume("label_map", "uint8 labels on the grid of the inputs"), BRAIN_EXTRACTED],
         "labels": LABELS,
         "regions": REGIONS,
         "licence": "CC-BY-4.0",

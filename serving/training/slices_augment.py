@@ -175,11 +175,11 @@ def _greys(
     u = rng.uniform
     match kind:
         case "flair":
-            return u(0.15, 0.5) * halo + u(-0.1, 0.45) * core + u(0, 0.15) * ring
+            return u(0.2, 0.5) * halo + u(0.0, 0.45) * core + u(0, 0.15) * ring
         case "t2":
-            return u(0.12, 0.4) * halo + u(0.05, 0.5) * core - u(0, 0.1) * ring
+            return u(0.18, 0.45) * halo + u(0.1, 0.5) * core - u(0, 0.1) * ring
         case "t1":
-            return -u(0.03, 0.22) * halo - u(0.1, 0.4) * core + u(-0.05, 0.1) * ring
+            return -u(0.06, 0.25) * halo - u(0.15, 0.4) * core + u(-0.05, 0.1) * ring
         case _:
             solid = u(0.2, 0.5) if rng.random() < 0.4 else -u(0.05, 0.35)
-            return -u(0.0, 0.18) * halo + solid * core + u(0.15, 0.7) * ring
+            return -u(0.0, 0.18) * halo + solid * core + u(0.25, 0.7) * ring

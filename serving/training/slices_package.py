@@ -134,7 +134,7 @@ def _tensor(name: str, shape: list[int], description: str) -> dict[str, Any]:
 
 
 def _training_data(task: Task, brats: Sequence[str]) -> list[dict[str, str]]:
-    sequences = "T1, T1CE, T2, FLAIR" if task == "detection" else "T1CE"
+    sequences = "T1, T1CE, T2, FLAIR" if task == "detection" else "T1CE (glioma: also T1, T2, FLAIR)"
     return [
         {
             "name": "Brain tumor dataset (Jun Cheng)",
@@ -158,7 +158,9 @@ def _training_data(task: Task, brats: Sequence[str]) -> list[dict[str, str]]:
             "name": "MNI152 (ICBM 2009a, as shipped with nilearn)",
             "licence": "free use with the MNI copyright notice",
             "source": "https://nist.mni.mcgill.ca/icbm-152-nonlinear-atlases-2009/",
-            "cases": "template and simulated contrasts, as slices without a tumour",
+            "cases": "template"
+            + (" and simulated contrasts" if task == "detection" else "")
+            + ", as slices without a tumour",
         },
         {
             "name": "ImageNet-1k (EfficientNet-Lite0 weights, Apache-2.0)",

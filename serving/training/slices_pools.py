@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import numpy as np
 from numpy.random import Generator
 
 from serving.predictors.slices import rescale
@@ -15,8 +16,9 @@ Task: TypeAlias = Literal["detection", "classification"]
 Example: TypeAlias = tuple[Float, int]
 
 DETECTION_CLASSES = ("no_tumour", "tumour")
-_STRIPPED = 0.35  # share of brain2d pictures whose skull is removed
-_DRESSED = 0.3  # share of skull-stripped slices that are given a skull
+_PLAIN_MM2 = 600  # BraTS pixels are 1 mm²
+_STRIPPED = 0.4  # share of brain2d pictures whose skull is removed
+_DRESSED = 0.4  # share of skull-stripped slices that are given a skull
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,15 @@ class Pool:
     make: Callable[[Slice, Generator], Float | None]
 
     def epoch(self, rng: Generator) -> Iterator[tuple["Pool", Slice]]:
-        """This epoch's members: each once before any comes twice."""
-        order: list[int] = []
-        while len(order) < self.draws:
-            order += rng.permutation(len(self.members)).tolist()
-        for index in order[: self.draws]:
-            yield self, self.members[index]
+        """This epoch's members: a random slice of each group (patient) in turn, so that no patient dominates."""
+        groups: dict[str, list[Slice]] = {}
+        for member in self.members:
+            groups.setdefault(member.group, []).append(member)
+        names: list[str] = []
+        while len(names) < self.draws:
+            names += [str(name) for name in rng.permutation(sorted(groups))]
+        for name in names[: self.draws]:
+            yield self, groups[name][int(rng.integers(len(groups[name])))]
 
 
 def pools(task: Task, data_dir: Path) -> list[Pool]:
@@ -61,45 +66,48 @@ def example(pool: Pool, member: Slice, task: Task, size: int, rng: Generator) ->
 
 def _detection(pictures: list[Slice], volumes: list[Slice], normal: list[Slice]) -> list[Pool]:
     none2d = [piece for piece in pictures if not piece.tumour]
-    diseased = [piece for piece in volumes if piece.tumour]
+    diseased = [piece for piece in volumes if _plain(piece)]
     clear = [piece for piece in volumes if not piece.tumour]
     one_sided = [piece for piece in diseased if _one_sided(piece)]
     healthy = normal + clear
     return [
         Pool("2D tumour", [piece for piece in pictures if piece.tumour], 390, "tumour", _picture),
-        Pool("2D none", none2d, 330, "no_tumour", _picture),
-        Pool("2D none + lesion", none2d, 60, "tumour", _picture_with_lesion),
-        Pool("BraTS tumour", diseased, 220, "tumour", _stripped),
-        Pool("BraTS none", clear, 120, "no_tumour", _stripped),
-        Pool("BraTS healthy half", one_sided, 150, "no_tumour", _healthy_half),
-        Pool("BraTS diseased half", one_sided, 50, "tumour", _diseased_half),
-        Pool("MNI152", normal, 130, "no_tumour", _stripped),
+        Pool("2D none", none2d, 340, "no_tumour", _picture),
+        Pool("2D none + lesion", none2d, 110, "tumour", _picture_with_lesion),
+        Pool("BraTS tumour", diseased, 200, "tumour", _stripped),
+        Pool("BraTS none", clear, 190, "no_tumour", _stripped),
+        Pool("BraTS healthy half", one_sided, 190, "no_tumour", _healthy_half),
+        Pool("BraTS diseased half", one_sided, 40, "tumour", _diseased_half),
+        Pool("MNI152", normal, 140, "no_tumour", _stripped),
         Pool("healthy + lesion", healthy, 80, "tumour", _stripped_with_lesion),
         Pool("healthy half + lesion", one_sided, 60, "tumour", _healthy_half_with_lesion),
     ]
 
 
 def _classification(pictures: list[Slice], volumes: list[Slice], normal: list[Slice]) -> list[Pool]:
-    enhanced = [piece for piece in volumes if piece.sequence == "t1ce"]
-    diseased = [piece for piece in enhanced if piece.tumour]
-    draws = {"glioma": 280, "meningioma": 300, "notumor": 260, "pituitary": 280}
+    """Few skull-stripped brains without a tumour: detection goes before, and they would swallow the faint gliomas."""
+    diseased = [piece for piece in volumes if _plain(piece)]
+    enhanced = [piece for piece in diseased if piece.sequence == "t1ce"]
+    clear = [piece for piece in volumes if piece.sequence == "t1ce" and not piece.tumour]
+    draws = {"glioma": 330, "meningioma": 300, "notumor": 250, "pituitary": 270}
     by_class = [
         Pool(f"2D {label}", [piece for piece in pictures if piece.label == label], number, label, _picture)
         for label, number in draws.items()
     ]
+    others = [piece for piece in diseased if piece.sequence != "t1ce"]
     return [
         *by_class,
-        Pool("BraTS glioma", diseased, 80, "glioma", _stripped),
-        Pool("BraTS none", [piece for piece in enhanced if not piece.tumour], 25, "notumor", _stripped),
-        Pool("BraTS healthy half", [p for p in diseased if _one_sided(p)], 30, "notumor", _healthy_half),
-        Pool(
-            "MNI152",
-            [piece for piece in normal if piece.sequence in ("t1", "t1ce")],
-            25,
-            "notumor",
-            _stripped,
-        ),
+        Pool("BraTS T1CE glioma", enhanced, 80, "glioma", _stripped),
+        Pool("BraTS glioma, other sequences", others, 30, "glioma", _stripped),
+        Pool("BraTS none", clear, 10, "notumor", _stripped),
+        Pool("MNI152", [piece for piece in normal if piece.sequence == "t1"], 6, "notumor", _stripped),
     ]
+
+
+def _plain(piece: Slice) -> bool:
+    """Whether a tumour slice shows it: T1 and T1CE hardly show a little oedema, and would teach to guess."""
+    floor = _PLAIN_MM2 if piece.sequence in ("t1", "t1ce") else 0
+    return piece.tumour and piece.lesion is not None and int(np.count_nonzero(piece.lesion)) >= floor
 
 
 def _one_sided(piece: Slice) -> bool:

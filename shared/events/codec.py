@@ -11,8 +11,9 @@ from cloudevents.http import CloudEvent, from_http
 from pydantic import ValidationError
 
 from shared.errors import Invalid
-from shared.events.base import Envelope
+from shared.events.base import Envelope, Event
 from shared.events.registry import PREFIX, event_class
+from shared.text import all_storable, is_storable
 
 
 class MalformedEvent(Invalid):
@@ -31,16 +32,18 @@ def from_structured(value: Mapping[str, Any]) -> Envelope:
     cls = event_class(str(value.get("type")))
     try:
         return Envelope(
-            data=cls.model_validate(value["data"]),
-            tenant_id=UUID(value["tenantid"]),
-            id=UUID(value["id"]),
-            source=value["source"],
-            time=datetime.fromisoformat(value["time"]),
-            traceparent=value.get("traceparent"),
+            data=_storable_data(cls.model_validate(value["data"])),
+            tenant_id=UUID(_text(value, "tenantid")),
+            id=UUID(_text(value, "id")),
+            source=_text(value, "source"),
+            time=datetime.fromisoformat(_text(value, "time")),
+            traceparent=None if value.get("traceparent") is None else _text(value, "traceparent"),
         )
     except KeyError as error:
         raise MalformedEvent(f"the event has no attribute {error}") from error
-    except (ValidationError, ValueError, TypeError) as error:
+    except ValidationError as error:
+        raise MalformedEvent(f"the event does not fit its type: {_mistakes(error)}") from None
+    except (ValueError, RecursionError) as error:
         raise MalformedEvent(f"the event does not fit its type: {error}") from error
 
 
@@ -54,9 +57,28 @@ def from_request(headers: Mapping[str, str], body: bytes) -> Envelope:
     """An envelope from an HTTP request in binary or structured mode. Raises MalformedEvent, UnknownEvent."""
     try:
         event = from_http(dict(headers), body)
-    except (GenericException, ValueError) as error:
-        raise MalformedEvent(f"not a CloudEvent: {error}") from error
+    except (GenericException, ValueError, TypeError, AttributeError, RecursionError):
+        # The library's own words quote the whole body.
+        raise MalformedEvent("not a CloudEvent 1.0 in binary or structured mode") from None
     return from_structured({**event.get_attributes(), "data": event.get_data()})
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    text = value[name]
+    if not isinstance(text, str) or not is_storable(text):
+        raise MalformedEvent(f"the event's attribute {name!r} is not text that can be stored")
+    return text
+
+
+def _storable_data(data: Event) -> Event:
+    if not all_storable(data.model_dump()):
+        raise MalformedEvent("the event's data holds text that cannot be stored: NUL or a lone surrogate")
+    return data
+
+
+def _mistakes(error: ValidationError) -> str:
+    """Where and what, without the values."""
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'data'}: {item['msg']}" for item in error.errors())
 
 
 def _attributes(envelope: Envelope) -> dict[str, str]:

@@ -8,7 +8,8 @@ from starlette.types import ASGIApp, Lifespan
 
 from shared.http.events import events_router
 from shared.http.health import Readiness, health_router
-from shared.http.middleware import BodyLimit, Observed, PathForms
+from shared.http.middleware import BodyLimit, HeadAsGet, Observed, PathForms, TokenFirst
+from shared.http.openapi import describe_problems
 from shared.http.problems import install_problem_handlers
 from shared.runtime.function import Function
 from shared.runtime.services import Services
@@ -34,13 +35,15 @@ def create_api(
     routers: list[APIRouter] = [function.router for function in functions if function.router is not None]
     for router in [*routers, events_router(), health_router(readiness)]:
         api.include_router(router)
+    describe_problems(api)
     return api
 
 
 def harden(api: FastAPI, services: Services) -> ASGIApp:
     """The application behind the middleware that every deployment has."""
     settings = services.settings
-    app: ASGIApp = PathForms(BodyLimit(Observed(api), settings.max_upload_bytes))
+    limited = BodyLimit(TokenFirst(api, services), settings.max_upload_bytes)
+    app: ASGIApp = PathForms(HeadAsGet(Observed(limited)))
     if settings.cors_origins:
         app = CORSMiddleware(
             app,

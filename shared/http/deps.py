@@ -6,10 +6,9 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from shared.errors import Unauthenticated
+from shared.http.bearer import caller
 from shared.runtime.services import Services
 from shared.runtime.unit import UnitOfWork, unit_of_work
-from shared.security.keys import token_verifier
 from shared.security.principal import Principal
 
 _bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="Access token of POST /auth/login")
@@ -28,11 +27,7 @@ def current_user(
     services: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
     """Who is calling, from the bearer token; costs no database query. Raises Unauthenticated."""
-    if credentials is None:
-        raise Unauthenticated(
-            "send the access token of POST /api/auth/login as: Authorization: Bearer <token>"
-        )
-    return services.once(token_verifier).verify(credentials.credentials)
+    return caller(services, credentials.credentials if credentials else None)
 
 
 CurrentUser = Annotated[Principal, Depends(current_user)]

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from shared.errors import Invalid, NotFound, Unauthenticated
 from shared.events.base import Envelope
 from shared.events.codec import from_request
+from shared.http.bearer import bearer_token
 from shared.http.problems import problem_responses
 from shared.runtime.outbox import append
 from shared.runtime.services import Services
@@ -49,6 +50,6 @@ def _authorise(request: Request, services: Services) -> None:
         raise NotFound(
             "this deployment takes no events over HTTP; set HOUNSFIELD_EVENTS_TOKEN to open the route"
         )
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    given = bearer_token(request.headers.get("authorization")) or ""
     if not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
         raise Unauthenticated("POST /events needs the bearer token of HOUNSFIELD_EVENTS_TOKEN")

@@ -1,14 +1,17 @@
-"""ASGI middleware: path forms, body limit, trace context, security headers."""
+"""ASGI middleware: path forms, HEAD, body limit, token before upload, trace context, security headers."""
 
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.errors import TooLarge
+from shared.errors import HounsfieldError, TooLarge
+from shared.http.bearer import bearer_token, caller
 from shared.http.problems import problem_response
+from shared.runtime.services import Services
 from shared.telemetry.metrics import HTTP_SECONDS
 from shared.telemetry.trace import traced
 
@@ -33,15 +36,33 @@ class PathForms:
         await self.app(scope, receive, send)
 
 
+class HeadAsGet:
+    """HEAD is answered wherever GET is: with its headers and no body (RFC 9110 §9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+        await self.app({**scope, "method": "GET"}, receive, without_body)
+
+
 DOCUMENT_BYTES = 1 << 20
 """Largest body that is read into memory whole: JSON, a web form, a CloudEvent."""
-STREAMED = ("multipart/form-data", "application/octet-stream")
+UPLOAD = "/process-mri"
+STORAGE = "/storage/"
 
 
 class BodyLimit:
-    """Refuses a body over the limit, by its declared length or as soon as that much was received.
+    """Answers 413 to a body over the limit, by its declared length or as soon as that much was received.
 
-    Only bodies that are streamed to disk may be as large as `limit`; all others end at DOCUMENT_BYTES.
+    Only the routes that stream their body to disk take as much as `limit`; all others take DOCUMENT_BYTES.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -52,16 +73,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        streamed = headers.get("content-type", "").startswith(STREAMED) or scope["path"].startswith(
-            "/storage/"
-        )
+        streamed = scope["path"] == UPLOAD or scope["path"].startswith(STORAGE)
         limit = self.limit if streamed else min(self.limit, DOCUMENT_BYTES)
-        declared = headers.get("content-length", "0")
+        refusal = problem_response(_too_large(limit))
+        declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > limit:
-            await problem_response(_too_large(limit))(scope, receive, send)
+            await refusal(scope, receive, send)
             return
-        received = 0
+        received, refused = 0, False
 
         async def counted() -> Message:
             nonlocal received
@@ -71,7 +90,34 @@ class BodyLimit:
                 raise _too_large(limit)
             return message
 
-        await self.app(scope, counted, send)
+        async def answer(message: Message) -> None:
+            """What the application says of a body that it could not read to its end is beside the point."""
+            nonlocal refused
+            if received > limit and message["type"] == "http.response.start":
+                refused = True
+                await refusal(scope, receive, send)
+            elif not refused:
+                await send(message)
+
+        await self.app(scope, counted, answer)
+
+
+class TokenFirst:
+    """Asks for the access token of an upload before its body is read: a form goes to disk before any route runs."""
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self.app = app
+        self.services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == UPLOAD and scope["method"] == "POST":
+            token = bearer_token(Headers(scope=scope).get("authorization"))
+            try:
+                await run_in_threadpool(caller, self.services, token)
+            except HounsfieldError as error:
+                await problem_response(error)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -45,7 +45,8 @@ class Paging:
         rows = rows[: self.limit]
         cursor: UUID = getattr(rows[-1], id_column.key)
         url = self._request.url.include_query_params(cursor=str(cursor), limit=self.limit)
-        self._response.headers["Link"] = f'<{url}>; rel="next"'
+        # Relative: behind an ingress this process knows neither its host nor its scheme (RFC 8288 §3.1).
+        self._response.headers["Link"] = f'</api{url.path}?{url.query}>; rel="next"'
         return rows, cursor
 
 

@@ -6,7 +6,9 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from shared.errors import PROBLEM_BASE, HounsfieldError, Invalid
 
@@ -20,6 +22,8 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HounsfieldError, _known)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(DataError, _cannot_be_stored)
+    app.add_exception_handler(ValueError, _value_error)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -84,7 +88,36 @@ def _http(request: Request, error: Exception) -> JSONResponse:
         "status": error.status_code,
         "detail": detail,
     }
-    return JSONResponse(body, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return JSONResponse(body, error.status_code, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _allowed(request: Request) -> str:
+    """The methods that some route with this path takes; Starlette names those of the first such route only."""
+    asked = {"type": "http", "path": request.scope["path"], "root_path": "", "headers": []}
+    methods = [
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(sorted({*methods, "HEAD"} if "GET" in methods else methods))
+
+
+def _cannot_be_stored(request: Request, error: Exception) -> JSONResponse:
+    """PostgreSQL refused a value: too large a number, NUL in a text. Its words would repeat the value."""
+    log.info("a value cannot be stored", path=request.url.path, error=type(error).__name__)
+    return problem_response(
+        Invalid("the request holds a text or number that cannot be stored, such as NUL or a lone surrogate")
+    )
+
+
+def _value_error(request: Request, error: Exception) -> JSONResponse:
+    """What the database driver says of text that it cannot send; every other ValueError is a mistake of ours."""
+    is_nul = str(error) == "A string literal cannot contain NUL (0x00) characters."
+    is_surrogate = isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed"
+    if is_nul or is_surrogate:
+        return _cannot_be_stored(request, error)
+    raise error
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

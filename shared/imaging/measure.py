@@ -32,22 +32,22 @@ class Extent:
 
 def label_volumes_ml(label_map: Volume, regions: Mapping[str, Collection[int]]) -> dict[str, float]:
     """Millilitres of each named region, a region being a set of labels, e.g. {"WT": {1, 2, 3}}."""
-    labels, counts = np.unique(label_map.data, return_counts=True)
-    found = {int(label): int(count) for label, count in zip(labels, counts, strict=True)}
     return {
-        name: sum(found.get(label, 0) for label in set(members)) * label_map.voxel_ml
+        name: int(np.count_nonzero(_marked(label_map, members))) * label_map.voxel_ml
         for name, members in regions.items()
     }
 
 
 def region_extent(label_map: Volume, labels: Collection[int]) -> Extent | None:
     """The extent of the voxels whose label is in `labels`; None when there are none."""
-    region = np.isin(label_map.data, list(labels))
-    where = np.argwhere(region)
-    if not len(where):
+    marked = _marked(label_map, labels)
+    if not marked.any():
         return None
+    region, first = _cropped(marked)
+    where = np.argwhere(region) + first
     low, high = _bounding_box(label_map.affine, where)
     diameter, index = _longest_diameter(label_map, region)
+    index += int(first[slice_axis(label_map)])
     centroid = _to_world(label_map.affine, where.mean(axis=0, keepdims=True))[0]
     return Extent(len(where), len(where) * label_map.voxel_ml, low, high, _point(centroid), diameter, index)
 
@@ -60,9 +60,25 @@ def largest_slice(label_map: Volume, labels: Collection[int]) -> int | None:
 
 def slice_areas(label_map: Volume, labels: Collection[int], plane: Axis) -> NDArray[np.int64]:
     """Voxels of `labels` in each slice of `plane`, in storage order."""
-    region = np.isin(label_map.data, list(labels))
+    region = _marked(label_map, labels)
     axis = slice_axis(label_map, plane)
     return np.asarray(region.sum(axis=tuple(other for other in range(3) if other != axis)), dtype=np.int64)
+
+
+def _marked(label_map: Volume, labels: Collection[int]) -> NDArray[np.bool_]:
+    """(X, Y, Z) where the label is one of `labels`. A few comparisons are ten times as fast as np.isin."""
+    marked = np.zeros_like(label_map.data, dtype=np.bool_)  # in the same memory order
+    for label in set(labels):
+        marked |= label_map.data == label
+    return marked
+
+
+def _cropped(marked: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """The smallest box round what is marked, in C order, and the index of its first voxel: (3,)."""
+    others = ((1, 2), (0, 2), (0, 1))
+    used = [np.flatnonzero(marked.any(axis=axes)) for axes in others]
+    box = tuple(slice(indices[0], indices[-1] + 1) for indices in used)
+    return np.ascontiguousarray(marked[box]), np.array([indices[0] for indices in used], dtype=np.int64)
 
 
 def _bounding_box(affine: NDArray[np.float64], where: NDArray[np.int64]) -> tuple[Point, Point]:
@@ -73,7 +89,7 @@ def _bounding_box(affine: NDArray[np.float64], where: NDArray[np.int64]) -> tupl
 
 
 def _longest_diameter(label_map: Volume, region: NDArray[np.bool_]) -> tuple[float, int]:
-    """The longest in-slice line and its slice; one whose bounding box cannot beat the best is skipped."""
+    """The longest in-slice line and its slice within `region`, a box of the label map's voxels; one whose bounding box cannot beat the best is skipped."""
     axis = slice_axis(label_map)
     in_plane = np.delete(label_map.affine[:3, :3], axis, axis=1)
     best, best_index = 0.0, 0

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import log
@@ -14,8 +14,9 @@ from shared.imaging.volume import Volume
 
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 MODALITIES: tuple[Modality, ...] = ("t1", "t1ce", "t2", "flair")
-Named = tuple[str, str | None, Volume | None]
-"""File name, what the form says (if anything), the image (if it was read)."""
+Named = tuple[str, str | None, Volume | Callable[[], Volume] | None]
+"""File name, what the form says (if anything), the image if there is one, or how to read it: that is done only
+where neither form nor name tells, and one image at a time."""
 
 FILENAME_CONFIDENCE = 0.95
 LEAST_CONFIDENCE = 0.4
@@ -96,14 +97,20 @@ def _check_distinct(modalities: Sequence[Modality]) -> None:
         )
 
 
-def _share_out(volumes: Sequence[Volume | None], taken: set[Modality]) -> list[ModalityGuess]:
+def _share_out(
+    volumes: Sequence[Volume | Callable[[], Volume] | None], taken: set[Modality]
+) -> list[ModalityGuess]:
     """The likeliest distinct sequences for the images that nothing else tells, from those not `taken`."""
     if not volumes:
         return []
-    looks = [image_probabilities(volume) for volume in volumes if volume is not None]
     free = [modality for modality in MODALITIES if modality not in taken]
-    if len(looks) < len(volumes):
+    if None in volumes:
         raise Invalid(f"The file name does not tell the sequence; {ASK}.")
+    looks = [
+        image_probabilities(volume() if callable(volume) else volume)
+        for volume in volumes
+        if volume is not None
+    ]
     best = max(
         permutations(free, len(looks)),
         key=lambda order: sum(log(look[m]) for look, m in zip(looks, order, strict=True)),

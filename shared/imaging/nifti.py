@@ -40,6 +40,7 @@ __all__ = [
     "TruncatedImage",
     "UnsupportedNifti",
     "check_nifti",
+    "read_layout",
     "read_nifti",
     "write_nifti",
 ]
@@ -67,6 +68,12 @@ class NiftiInfo:
     dtype: str
     minimum: float
     maximum: float
+
+
+def read_layout(path: Path, limits: Limits) -> Layout:
+    """What the header of the file at `path` promises, before one voxel is read. Errors as `check_nifti`."""
+    with _opened(path) as (stream, compressed):
+        return _layout(stream, limits, path.stat().st_size, compressed)
 
 
 def check_nifti(path: Path, limits: Limits) -> NiftiInfo:

@@ -111,6 +111,11 @@ class Layout:
         return math.prod(self.shape)
 
     @property
+    def bytes_in_memory(self) -> int:
+        """How much memory the voxels take once read; scaled ones become float32."""
+        return self.voxels * (max(4, self.dtype.itemsize) if self.scaled else self.dtype.itemsize)
+
+    @property
     def scaled(self) -> bool:
         """Whether stored values differ from the real ones."""
         return (self.slope, self.intercept) != (1.0, 0.0)

@@ -181,8 +181,7 @@ def _outlined(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, siz
 
 def _shown(label_map: Volume, labels: tuple[Label, ...]) -> tuple[Label, ...]:
     """The labels that occur, in legend order."""
-    present = set(np.unique(label_map.data).tolist())
-    return tuple(label for label in labels if label.value in present)
+    return tuple(label for label in labels if (label_map.data == label.value).any())
 
 
 def _check_grid(volume: Volume, label_map: Volume) -> None:

@@ -10,7 +10,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared.db.models.accounts import Role
-from shared.errors import Unauthenticated
+from shared.errors import Unauthenticated, Unavailable
 from shared.ids import uuid7
 from shared.security.principal import Principal
 
@@ -18,6 +18,7 @@ ISSUER = "hounsfield"
 AUDIENCE = "hounsfield-api"
 REFETCH_SECONDS = 10
 """Least time between two fetches of the key set, so that tokens with made-up key ids cost nothing."""
+_NO_KEYS = "the keys that access tokens are checked with cannot be fetched now; try again in some seconds"
 
 
 class TokenIssuer:
@@ -61,10 +62,11 @@ class TokenVerifier:
         self._clock = clock
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._fetched = float("-inf")
+        self._missed = False
         self._lock = threading.Lock()
 
     def verify(self, token: str) -> Principal:
-        """Who the token was issued to. Raises Unauthenticated."""
+        """Who the token was issued to. Raises Unauthenticated; Unavailable where its key cannot be fetched."""
         try:
             key = self._key(jwt.get_unverified_header(token).get("kid"))
             claims = jwt.decode(
@@ -82,8 +84,25 @@ class TokenVerifier:
             raise Unauthenticated("the access token is not valid here") from None
 
     def _key(self, key_id: str | None) -> jwt.PyJWK:
-        with self._lock:
+        """A key that is here never waits. Raises KeyError, and Unavailable where the key set cannot be had now."""
+        if (known := self._keys.get(key_id)) is not None:
+            return known
+        # While one caller fetches, others wait only if nobody could be let in without the answer anyway.
+        if not self._lock.acquire(blocking=not self._keys):
+            raise Unavailable(_NO_KEYS)
+        try:
             if key_id not in self._keys and self._clock() - self._fetched >= REFETCH_SECONDS:
-                self._keys = {key.key_id: key for key in self._fetch().keys}
-                self._fetched = self._clock()
-            return self._keys[key_id]
+                self._refetch()
+            missed = self._missed
+        finally:
+            self._lock.release()
+        if missed and key_id not in self._keys:
+            raise Unavailable(_NO_KEYS)
+        return self._keys[key_id]
+
+    def _refetch(self) -> None:
+        """The time is taken before: a fetch that fails is not repeated at once either."""
+        self._fetched = self._clock()
+        self._missed = True
+        self._keys = {key.key_id: key for key in self._fetch().keys}
+        self._missed = False

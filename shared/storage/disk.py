@@ -1,4 +1,7 @@
-"""What the folder store asks of a file system: errors by name, one lock, scratch files that never show."""
+"""What the folder store asks of a file system: errors by name, one lock, scratch files that never show.
+
+What is made here is for the owner alone, whatever the umask: objects are patients' images.
+"""
 
 import fcntl
 import os
@@ -8,12 +11,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from shared.errors import Unavailable
 
 ABANDONED_AFTER = timedelta(days=1)
+FOLDER_MODE = 0o700
+private = partial(os.open, mode=0o600)
+"""The `opener` of files that only their owner may read."""
 
 
 @contextmanager
@@ -26,6 +33,11 @@ def disk_errors() -> Iterator[None]:
         raise Unavailable(f"The object store cannot be used: {reason}.") from error
 
 
+def make_folder(path: Path) -> None:
+    """A folder for its owner alone, unless it is there already; what lies above it gets the umask's mode."""
+    path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+
+
 class Lock:
     """A lock on one file, between threads and between processes; the system drops it when a holder dies."""
 
@@ -35,14 +47,14 @@ class Lock:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Alone."""
-        with open(self._path, "ab") as handle:
+        with open(self._path, "ab", opener=private) as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Beside other readers, while nobody writes."""
-        with open(self._path, "ab") as handle:
+        with open(self._path, "ab", opener=private) as handle:
             fcntl.flock(handle, fcntl.LOCK_SH)
             yield
 
@@ -52,7 +64,7 @@ class Scratch:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     @contextmanager
     def file(self) -> Iterator[IO[bytes]]:
@@ -84,7 +96,7 @@ class Scratch:
 
 
 def _create(path: Path) -> IO[bytes]:
-    return open(path, "xb", buffering=0)
+    return open(path, "xb", buffering=0, opener=private)
 
 
 def write(handle: IO[bytes], block: bytes) -> None:

@@ -2,6 +2,7 @@
 
 What is not an object lies beside the buckets: `.meta` (hashes), `.uploads` (unfinished multipart uploads),
 `.tmp` (what is being written) and `.lock`. A file copied into a bucket's folder by hand is an object too.
+Folders are made with mode 0700 and files with 0600: nobody but the owner reads patients' images.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import IO
 
 from shared.errors import Conflict, Unavailable
 from shared.storage.blocks import feed, stream_of
-from shared.storage.disk import Lock, Scratch, disk_errors, sync, write
+from shared.storage.disk import Lock, Scratch, disk_errors, make_folder, sync, write
 from shared.storage.keys import check_key, check_prefix, check_range, is_key
 from shared.storage.parts import check_number, match_parts
 from shared.storage.port import BUCKETS, Bucket, ObjectNotFound, ObjectRef, Part, Storage, UploadNotFound
@@ -36,8 +37,9 @@ class FolderStorage(Storage):
         self._signer = signer
         self._base_url = base_url.rstrip("/")
         with disk_errors():
+            make_folder(root)
             for bucket in BUCKETS:
-                (root / bucket).mkdir(parents=True, exist_ok=True)
+                make_folder(root / bucket)
             self._scratch = Scratch(root / ".tmp")
             self._scratch.sweep()
             self._sidecars = Sidecars(root / ".meta", self._scratch)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.storage.disk import Scratch, write
+from shared.storage.disk import Scratch, make_folder, write
 from shared.storage.port import Bucket
 
 
@@ -38,7 +38,7 @@ class Sidecars:
     def __init__(self, folder: Path, scratch: Scratch) -> None:
         self._root = folder
         self._scratch = scratch
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     @contextmanager
     def prepared(self, bucket: Bucket, sidecar: Sidecar) -> Iterator[Callable[[], object]]:
@@ -48,7 +48,8 @@ class Sidecars:
         a crash can lose a hash, never an object.
         """
         path = self._path(bucket, sidecar.key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent.parent)
+        make_folder(path.parent)
         with self._scratch.file() as handle:
             write(handle, sidecar.model_dump_json().encode())
             yield lambda: Path(handle.name).rename(path)

@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from shared.storage.disk import FOLDER_MODE
+
 _ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FOLDER = _ROOT | os.O_NOFOLLOW
 # O_NONBLOCK: opening a FIFO must not wait for a writer. It changes nothing for regular files.
@@ -119,7 +121,7 @@ class Tree:
 
 def _make(segment: str, parent: int) -> None:
     with suppress(FileExistsError):
-        os.mkdir(segment, dir_fd=parent)
+        os.mkdir(segment, FOLDER_MODE, dir_fd=parent)
         os.fsync(parent)
 
 

@@ -16,7 +16,16 @@ from typing import IO
 from pydantic import BaseModel, ConfigDict
 
 from shared.storage.blocks import feed
-from shared.storage.disk import Lock, Scratch, disk_errors, sync, sync_folder, write
+from shared.storage.disk import (
+    FOLDER_MODE,
+    Lock,
+    Scratch,
+    disk_errors,
+    make_folder,
+    sync,
+    sync_folder,
+    write,
+)
 from shared.storage.parts import check_number
 from shared.storage.port import Bucket, Part, UploadNotFound
 
@@ -40,7 +49,7 @@ class Uploads:
     def __init__(self, folder: Path, scratch: Scratch) -> None:
         self._root = folder
         self._scratch = scratch
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def start(self, manifest: Manifest) -> str:
         """Make an upload and return its id, which cannot be guessed."""
@@ -49,7 +58,7 @@ class Uploads:
         with disk_errors(), self._scratch.file() as handle:
             write(handle, manifest.model_dump_json().encode())
             sync(handle)
-            folder.mkdir()
+            folder.mkdir(FOLDER_MODE)
             Path(handle.name).rename(folder / "manifest.json")
             sync_folder(folder)
             sync_folder(self._root)

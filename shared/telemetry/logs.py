@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from shared.telemetry.trace import current_traceparent
+from shared.telemetry.tracebacks import safe_traceback, write_traceback
 
 
 def _add_trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -27,10 +28,8 @@ def configure_logs(level: str = "INFO", form: str = "json") -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        # plain tracebacks: the pretty ones print local variables, which may hold a patient's name
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        # our own tracebacks: the pretty ones print local variables, which may hold a patient's name
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=write_traceback)
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -40,7 +39,7 @@ def configure_logs(level: str = "INFO", form: str = "json") -> None:
     handler = logging.StreamHandler(sys.stderr)
     finish: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if form == "json":
-        finish.append(structlog.processors.format_exc_info)
+        finish.append(structlog.processors.ExceptionRenderer(safe_traceback))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*finish, renderer])
     )

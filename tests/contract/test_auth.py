@@ -598,3 +598,33 @@ def test_importing_the_function_does_not_import_image_or_model_libraries() -> No
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"torch", "keras", "numpy", "nibabel", "SimpleITK"} & set(loaded.stdout.split())
     assert "functions.auth.routes" in loaded.stdout.split()
+
+
+@pytest.mark.parametrize("password", ["\ud800 a long pass phrase", "a long pass \0 phrase"])
+def test_a_password_that_is_no_text_is_refused_and_logs_nobody_in(client: TestClient, password: str) -> None:
+    account = {"email": "anna@hospital.example", "password": password}
+    json_body = {"content-type": "application/json"}
+    refused = client.post("/api/auth/register", content=json.dumps(account), headers=json_body)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "password")
+    assert client.post("/api/auth/register", json={**account, "password": PASSWORD}).status_code == 201
+    for name in ("anna", "nobody"):
+        body = json.dumps({"login": name, "password": password})
+        assert client.post("/api/auth/login", content=body, headers=json_body).status_code == 401
+
+
+@pytest.mark.parametrize("field", ["full_name", "email", "username", "phone"])
+@pytest.mark.parametrize("text", ["a\ud800b@c", "a\0b@c"])
+def test_text_that_cannot_be_stored_is_refused(client: TestClient, field: str, text: str) -> None:
+    account = {"email": "anna@hospital.example", "password": PASSWORD, field: text}
+    answer = client.post(
+        "/api/auth/register", content=json.dumps(account), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("path", ["register", "login"])
+def test_json_nested_too_deep_is_refused(client: TestClient, path: str) -> None:
+    deep = b'{"a":' * 2500
+    answer = client.post(f"/api/auth/{path}", content=deep, headers={"content-type": "application/json"})
+    assert answer.status_code in (400, 422)
+    assert answer.headers["content-type"] == "application/problem+json"

@@ -276,7 +276,11 @@ def test_a_rejected_study_may_be_sent_again(clinic: Clinic) -> None:
         ([("a_t1.nii", nifti()), ("b_t2.nii", nifti())], {}, "same content"),
         ([("a.nii", nifti())], {"modalities": "t1,t2"}, "2 sequences for 1 files"),
         ([("a_t1.nii", nifti())], {"patient_id": "../../etc"}, "patient_id"),
-        ([("a_t1.nii", nifti())], {"scan_date": "yesterday"}, "scan_date"),
+        ([("a_t1.nii", nifti())], {"scan_date": "yesterday"}, "scan_date: a date is written YYYY-MM-DD"),
+        ([("a_t1.nii", nifti())], {"scan_date": "0"}, "scan_date: a date is written YYYY-MM-DD"),
+        ([("a_t1.nii", nifti())], {"scanDate": "2024-02-30"}, "scanDate"),
+        ([("a.nii", nifti())], {"modalities": "t1\0"}, "'modalities' takes t1, t1ce, t2, flair"),
+        ([("a.nii", nifti())], {"modalities": "Jane Doe"}, "'modalities' takes t1, t1ce, t2, flair"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(
@@ -287,6 +291,53 @@ def test_a_request_that_makes_no_sense_is_refused(
     assert answer.headers["content-type"] == PROBLEM
     assert says in answer.json()["detail"]
     assert left_behind(services) == []
+
+
+@pytest.mark.parametrize("field", ["files", "t2"])
+def test_a_part_without_a_file_name_is_refused_by_the_name_of_its_field(
+    services: Services, clinic: Clinic, field: str
+) -> None:
+    head = f'--x\r\nContent-Disposition: form-data; name="{field}"; filename=""\r\n\r\n'.encode()
+    answer = clinic.client.post(
+        "/process-mri",
+        content=head + nifti() + b"\r\n--x--\r\n",
+        headers=clinic.headers | {"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    assert answer.status_code == 422
+    assert f"'{field}' came without a name" in answer.json()["detail"]
+    assert left_behind(services) == []
+
+
+def test_a_file_name_is_stored_short_and_without_control_characters(clinic: Clinic) -> None:
+    long = clinic.settled(("x" * 3000 + "_flair.nii", nifti()))
+    assert long["files"][0]["filename"] == "x" * 245 + "_flair.nii"
+    assert (long["status"], long["files"][0]["modality"]) == ("ingested", "flair")
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a\0b_t2.nii"\r\n\r\n'
+    sent = clinic.client.post(
+        "/process-mri",
+        content=head + nifti(voxels(9)) + b"\r\n--x--\r\n",
+        headers=clinic.headers | {"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    assert sent.status_code == 202
+    assert clinic.get(f"scans/{sent.json()['id']}").json()["files"][0]["filename"] == "a_b_t2.nii"
+
+
+def test_modalities_are_taken_in_either_case_and_may_leave_a_file_to_its_name(clinic: Clinic) -> None:
+    files = ("a.nii", nifti(voxels(5))), ("b_t2.nii", nifti(voxels(6)))
+    study = clinic.settled(*files, modalities="T1CE,")
+    assert [file["modality"] for file in study["files"]] == ["t1ce", "t2"]
+    again = clinic.send(*files, modalities="t1ce,")
+    assert (again.status_code, again.json()["id"]) == (200, study["id"])
+
+
+def test_volumes_that_are_too_much_together_are_rejected_with_the_limit(
+    services: Services, clinic: Clinic
+) -> None:
+    services.settings.max_volume_bytes = 1 << 20  # one volume has 0.53 MiB
+    study = clinic.settled(*study_of_four())
+    assert study["status"] == "rejected"
+    assert "take 2 MiB when decompressed; the limit is 1 MiB" in study["message"]
+    assert_gone(services)
 
 
 def test_without_a_token_nothing_is_taken(services: Services, clinic: Clinic) -> None:

@@ -1,11 +1,14 @@
 """The `hounsfield` command as a user types it."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
+import psutil
 import pytest
 
 from shared.config import Settings
@@ -15,6 +18,7 @@ from shared.ids import uuid7
 from shared.runtime import Function, Reject, Services, UnitOfWork
 from shared.runtime.postgres_bus import PostgresBus
 from shared.runtime.unit import unit_of_work
+from tests.conftest import open_folder
 from tests.contract.test_bus import eventually
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,6 +43,7 @@ def test_config_prints_every_setting_and_no_secret(hounsfield: Run, monkeypatch:
     for name in Settings.model_fields:
         assert f"HOUNSFIELD_{name.upper()}" in printed
     assert "hunter2" not in printed
+    assert "s3://[endpoint host:port]" in printed
 
 
 def test_every_command_explains_itself(hounsfield: Run) -> None:
@@ -48,14 +53,96 @@ def test_every_command_explains_itself(hounsfield: Run) -> None:
         assert "Usage" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "many"), ("PORT", "65536"), ("PORT", "-1"), ("LOG_LEVEL", "LOUD")]
+)
 def test_a_wrong_setting_is_named_without_a_traceback(
-    hounsfield: Run, monkeypatch: pytest.MonkeyPatch
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    monkeypatch.setenv("HOUNSFIELD_PORT", "many")
+    monkeypatch.setenv(f"HOUNSFIELD_{name}", value)
     done = hounsfield("config")
     assert done.returncode == 2
-    assert "port" in done.stderr
+    assert name.lower() in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_there_is_not_is_refused(hounsfield: Run) -> None:
+    done = hounsfield("up", "--port", "70000")
+    assert (done.returncode, "65535" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg2://me:hunter2@127.0.0.1:9/hounsfield",
+        "postgresql://me:hunter2@hunter2@[/hounsfield",
+        "postgresql://me:pass@127.0.0.1:hunter2/hounsfield",
+        "mysql://me:hunter2@127.0.0.1/hounsfield",
+        "hunter2",
+    ],
+)
+@pytest.mark.parametrize("command", [("migrate",), ("dead-letters", "list"), ("up", "--port", "0")])
+def test_a_wrong_database_is_told_in_one_line_without_its_password(
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch, url: str, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOUNSFIELD_DATABASE_URL", url)
+    monkeypatch.setenv("HOUNSFIELD_MODEL_URL", "http://127.0.0.1:9")
+    done = hounsfield(*command)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "HOUNSFIELD_DATABASE_URL" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+def test_a_database_without_tables_says_what_to_do(
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    other = database_url.replace(database_url.rpartition("/")[2].partition("?")[0], "postgres", 1)
+    monkeypatch.setenv("HOUNSFIELD_DATABASE_URL", other)
+    done = hounsfield("dead-letters", "list")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "hounsfield migrate" in done.stderr
+
+
+def test_listing_dead_letters_makes_no_database(
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HOUNSFIELD_DATABASE_URL")
+    done = hounsfield("dead-letters", "list", "--data-dir", str(tmp_path / "new"))
+    assert (done.returncode, "no database yet" in done.stderr) == (1, True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(hounsfield: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = hounsfield(
+        "create-admin", "a@b.example", "--data-dir", str(tmp_path / "file"), "--password", "x" * 20
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in done.stderr
+
+
+def test_an_interrupted_start_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with open_folder() as folder:
+        monkeypatch.setenv("HOUNSFIELD_MODEL_URL", "http://127.0.0.1:9")
+        command = [sys.executable, "-c", "from functions.cli import main; main()", "up", "--port", "0"]
+        with subprocess.Popen(
+            [*command, "--data-dir", str(folder / "data")], start_new_session=True
+        ) as started:
+            pid_file = folder / "data" / "postgres" / "postmaster.pid"
+            eventually(pid_file.exists)
+            started.send_signal(signal.SIGTERM)
+            assert started.wait(60) in (0, 128 + signal.SIGTERM)
+        eventually(lambda: not [one for one in psutil.process_iter() if session_of(one) == started.pid])
+        assert not pid_file.exists()
+
+
+def session_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def test_an_administrator_is_made_once(hounsfield: Run, database: Database) -> None:
@@ -83,14 +170,14 @@ def test_submitting_to_nobody_says_so(hounsfield: Run, tmp_path: Path) -> None:
 
 
 def test_dead_letters_are_listed_shown_replayed_and_discarded(
-    hounsfield: Run, services: Services, tenant_id: UUID
+    hounsfield: Run, services: Services, tenant_id: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     function, seen = Function("broken"), []
 
     @function.on(StudyIngested)
     def refuse(event: StudyIngested, unit: UnitOfWork) -> None:
         if not seen:
-            raise Reject("cannot be read")
+            raise Reject("cannot\tbe read [/red] \\\never")
         seen.append(event)
 
     bus = PostgresBus(services.database)
@@ -101,9 +188,10 @@ def test_dead_letters_are_listed_shown_replayed_and_discarded(
         unit.emit(StudyIngested(study_id=uuid7(), kind="ct"))
     eventually(lambda: len(bus.dead_letters.list()) == 2)
     first, second = (str(letter.id) for letter in bus.dead_letters.list())
-    listed = hounsfield("dead-letters", "list").stdout
-    assert first in listed
-    assert "cannot be read" in listed
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.split("\t") for line in hounsfield("dead-letters", "list").stdout.splitlines()]
+    assert [(fields[0], fields[1]) for fields in lines] == [(first, "broken"), (second, "broken")]
+    assert all("cannot be read [/red] \\ ever" in fields[5] for fields in lines)
     assert '"kind": "ct"' in hounsfield("dead-letters", "show", first).stdout
     seen.append(None)
     assert hounsfield("dead-letters", "replay", first).returncode == 0

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from starlette.testclient import TestClient
 
 from shared.db.models import OutboxEntry
-from shared.events import Envelope, StudyIngested
+from shared.events import Envelope, StudyIngested, StudyRejected
 from shared.events.codec import to_http, to_structured
 from shared.ids import uuid7
 from shared.runtime import Services
@@ -76,3 +76,59 @@ def test_the_route_is_closed_without_the_token_and_not_there_without_the_setting
     services.settings.events_token = None
     assert client.post("/events", headers={**headers, **TOKEN}, content=body).status_code == 404
     assert taken_in(services) == 0
+
+
+NUL, SURROGATE = "a\0b", "a\ud800b"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": [1]},
+        {"id": "abc"},
+        {"tenantid": 5},
+        {"tenantid": None},
+        {"time": 5},
+        {"source": 5},
+        {"source": NUL},
+        {"source": SURROGATE},
+        {"traceparent": 5},
+        {"traceparent": NUL},
+        {"type": [1]},
+        {"type": SURROGATE},
+        {"specversion": [1]},
+        {"data": "x"},
+        {"data": None},
+        {"data": {"study_id": str(uuid7()), "kind": "ct", "reason": NUL}},
+        {"data": {"study_id": str(uuid7()), "kind": "ct", "reason": SURROGATE}},
+        {"data": {"study_id": "JOHN DOE", "kind": "ct", "reason": "r"}},
+    ],
+)
+def test_an_event_with_a_wrong_attribute_is_a_problem_that_does_not_repeat_it(
+    client: TestClient, services: Services, tenant_id: UUID, change: dict[str, Any]
+) -> None:
+    rejected = Envelope(StudyRejected(study_id=uuid7(), kind="ct", reason="r"), tenant_id)
+    body = json.dumps({**to_structured(rejected), **change})
+    structured = {"content-type": "application/cloudevents+json", **TOKEN}
+    answer = client.post("/events", headers=structured, content=body)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "JOHN DOE" not in answer.text
+    assert taken_in(services) == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"null", b"5", b"\xff", b"[" * 100_000, b'{"specversion":' * 50_000, b"JOHN DOE"]
+)
+def test_what_is_no_json_object_is_refused_unrepeated(client: TestClient, body: bytes) -> None:
+    structured = {"content-type": "application/cloudevents+json", **TOKEN}
+    answer = client.post("/events", headers=structured, content=body)
+    assert answer.status_code == 422
+    assert "JOHN DOE" not in answer.text
+
+
+def test_the_token_needs_its_scheme(client: TestClient, envelope: Envelope) -> None:
+    headers, body = to_http(envelope)
+    for scheme in ("", "Basic ", "Token "):
+        bare = {**headers, "authorization": f"{scheme}a-shared-secret"}
+        assert client.post("/events", headers=bare, content=body).status_code == 401

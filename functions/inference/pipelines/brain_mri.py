@@ -11,9 +11,11 @@ import numpy as np
 from functions.inference.outcome import FoundValue, Outcome
 from functions.inference.pipelines import brain_files as files
 from functions.inference.pipelines.brain_files import Sequences
-from functions.inference.steps import Steps
+from functions.inference.steps import REFUSED, Steps
 from shared.imaging.slices import representative_slices
 from shared.oip.client import InferResult
+from shared.oip.errors import ModelRefused
+from shared.storage.port import ObjectRef
 
 DETECTION, CLASSIFICATION, SEGMENTATION = (
     "brain-tumor-detection",
@@ -28,6 +30,7 @@ CLASSIFY_ON = ("t1ce", "flair", "t2", "t1")
 CANDIDATES = 5
 """Slices that detection sees; the most suspicious one decides."""
 THRESHOLD = 0.5
+EXTRACTED = "The skull was on: the brain was cut out automatically (deepbet) before segmentation; check the mask's edge."
 
 
 def run(steps: Steps) -> Outcome:
@@ -134,17 +137,30 @@ def _segment(steps: Steps, sequences: Sequences, detected: dict[str, Any]) -> No
     hashes = {name: ref.sha256 for name, ref in inputs.items()}
 
     def compute() -> dict[str, Any]:
-        answer = steps.client.infer(
-            SEGMENTATION,
-            inputs,
-            version=steps.version_of(SEGMENTATION),
-            output_prefix=f"object://studies/{steps.prefix}",
-        )
-        return {"mask": files.object_output(answer, "label_map").model_dump(mode="json")}
+        try:
+            answer = steps.client.infer(
+                SEGMENTATION,
+                inputs,
+                version=steps.version_of(SEGMENTATION),
+                output_prefix=f"object://studies/{steps.prefix}",
+            )
+        except ModelRefused as error:  # detection and classification are still worth a report
+            return {REFUSED: error.detail}
+        mask = files.object_output(answer, "label_map").model_dump(mode="json")
+        return {"mask": mask, "brain_extracted": _brain_extracted(answer)}
 
-    mask = steps.run("segment", 50, hashes, compute, model=SEGMENTATION)["mask"]
+    segmented = steps.run("segment", 50, hashes, compute, model=SEGMENTATION)
+    if REFUSED in segmented:
+        _draw_slice(steps, sequences, detected)
+        return
+    if segmented["brain_extracted"]:
+        steps.warn(EXTRACTED)
+    _report_mask(steps, inputs["flair"], segmented["mask"], detected)
+
+
+def _report_mask(steps: Steps, background: ObjectRef, mask: dict[str, Any], detected: dict[str, Any]) -> None:
     files.add_file(steps, "mask", "application/gzip", "tumour-mask.nii.gz", mask)
-    measured = _measure_and_draw(steps, inputs["flair"], mask)
+    measured = _measure_and_draw(steps, background, mask)
     version = steps.version_of(SEGMENTATION)
     for region, display in REGION_NAMES.items():
         steps.outcome.findings.append(
@@ -201,6 +217,11 @@ def _warn_of_guesses(steps: Steps, sequences: Sequences) -> None:
             steps.warn(f"One file was taken for {name.upper()} by its look alone ({sure:.0%} sure).")
         if file.details["affine_source"] == "pixdim":
             steps.warn(f"{name.upper()} does not say how it lies in the patient: left and right are a guess.")
+
+
+def _brain_extracted(answer: InferResult) -> bool:
+    """Whether the model says so; one that does not know the output leaves the skull to its caller."""
+    return bool(np.any(np.asarray(answer.outputs.get("brain_extracted", 0)) != 0))
 
 
 def _probabilities(answer: InferResult) -> np.ndarray[Any, np.dtype[np.float64]]:

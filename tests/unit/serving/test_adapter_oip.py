@@ -48,11 +48,11 @@ def hosted(tmp_path: Path, volumes: Volumes) -> HostedModel:
 
 
 def scan(seed: int) -> Volume:
-    """(20, 18, 12) float32 with a bright ball in it."""
+    """(20, 18, 12) float32 with a bright ball in it, a third of it empty."""
     grid = np.indices((20, 18, 12)) - np.array([10, 9, 6]).reshape(3, 1, 1, 1)
     ball = np.sqrt((grid**2).sum(axis=0)) < 5
     noise = np.random.default_rng(seed).normal(100, 5, ball.shape)
-    return Volume(((noise + 50 * ball) * (np.abs(grid[0]) < 8)).astype(np.float32), OBLIQUE)
+    return Volume(((noise + 50 * ball) * (np.abs(grid[0]) < 7)).astype(np.float32), OBLIQUE)
 
 
 def store(storage: Storage, folder: Path, key: str, volume: Volume) -> RequestInput:

@@ -11,12 +11,12 @@ from serving.predictors.package import load_package
 from serving.predictors.registry import load
 from serving.training.evaluate_slices import CLASSIFICATION, DETECTION, probabilities, roc_auc
 from serving.training.slices_augment import augment, mirrored, tissue, with_lesion, with_skull, without_skull
-from serving.training.slices_data import brain2d, brats, brats_cases, split_of
+from serving.training.slices_data import Split, brain2d, brats, brats_cases, split_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 CATALOGUE = Path(__file__).resolve().parents[3] / "serving" / "catalogue"
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @pytest.fixture

@@ -1,4 +1,7 @@
-from shared.ids import uuid7
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from shared.ids import made_before, uuid7
 
 
 def test_ids_are_version_7_and_of_the_rfc_variant() -> None:
@@ -12,3 +15,10 @@ def test_ids_sort_by_the_millisecond_they_were_made_in() -> None:
     made = [uuid7() for _ in range(1000)]
     stamps = [value.int >> 80 for value in made]
     assert stamps == sorted(stamps)
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    before, value, after = datetime.now(UTC), uuid7(), datetime.now(UTC)
+    assert made_before(value, after + timedelta(milliseconds=1))
+    assert not made_before(value, before - timedelta(milliseconds=1))
+    assert not made_before(UUID("ffffffff-ffff-7fff-bfff-ffffffffffff"), after)  # the year 10889

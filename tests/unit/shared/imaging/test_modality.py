@@ -149,3 +149,16 @@ def test_with_the_skull_on_the_user_is_asked(hounsfield_data: Path) -> None:
         volume = read_nifti(case / f"TCGA-FG-6692_{modality}.nii.gz", Limits())
         with pytest.raises(Invalid, match="form field 'modalities'"):
             find_modality("scan.nii.gz", None, volume)
+
+
+def test_an_image_is_read_only_where_nothing_else_tells() -> None:
+    read: list[str] = []
+
+    def image(name: str) -> Volume:
+        read.append(name)
+        return Volume(np.zeros((40, 40, 40)), np.eye(4))
+
+    files = [(name, None, lambda name=name: image(name)) for name in ("a_t1.nii", "b.nii", "c_t2.nii")]
+    with pytest.raises(Invalid, match="tissue"):
+        assign_modalities(files)
+    assert read == ["b.nii"]

@@ -51,6 +51,35 @@ def test_an_object_is_a_plain_file_under_its_key(storage: FolderStorage, root: P
     assert files_under(root / ".tmp") == []
 
 
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_only_the_owner_may_read_what_is_stored(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        storage = open_folder(tmp_path / "objects")
+        storage.put("studies", "t/s/volume/t1.nii.gz", b"voxels", "application/gzip")
+        upload = storage.start_multipart("incoming", "a/b")
+        storage.put_part(upload, 1, io.BytesIO(b"part"))
+        finished = storage.start_multipart("incoming", "a/c")
+        part = storage.put_part(finished, 1, io.BytesIO(b"part"))
+        storage.complete_multipart("incoming", "a/c", finished, [part])
+    finally:
+        os.umask(before)
+    made = [tmp_path / "objects", *(tmp_path / "objects").rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in made if path.is_file()} == {0o600}
+    names = {path.name for path in made}
+    assert {".lock", ".meta", ".uploads", ".tmp", "manifest.json", "t1.nii.gz", "c"} <= names
+
+
+def test_a_root_that_is_there_keeps_the_mode_that_somebody_gave_it(tmp_path: Path) -> None:
+    root = tmp_path / "objects"
+    root.mkdir()
+    root.chmod(0o750)
+    open_folder(root)
+    assert root.stat().st_mode & 0o777 == 0o750
+    assert (root / "studies").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_file_copied_into_the_folder_is_an_object_without_hash(storage: FolderStorage, root: Path) -> None:
     (root / "incoming/drop").mkdir()
     (root / "incoming/drop/slice.dcm").write_bytes(b"DICM")

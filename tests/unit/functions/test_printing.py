@@ -1,0 +1,64 @@
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from functions.printing import one_line, show_findings, show_letters
+from shared.db.models import DeadLetter
+from shared.ids import uuid7
+
+MODELS = ("brain-tumor-detection", "brain-tumor-classification", "brain-tumor-segmentation")
+
+
+def finding(display: str, model: str, **more: Any) -> dict[str, Any]:
+    nothing = {"value": None, "number": None, "unit": None, "probability": None}
+    return {"display": display, "model": model, "model_version": "1.0.0", **nothing, **more}
+
+
+def study() -> dict[str, Any]:
+    findings = [
+        finding("Tumour detected", MODELS[0], value="yes", probability=0.98),
+        finding("Tumour type", MODELS[1], value="pituitary", probability=0.9),
+        finding("Probability: no tumour", MODELS[1], probability=0.01),
+        finding("Oedema volume", MODELS[2], number=12345.678, unit="mm3"),
+    ]
+    skipped = [{"name": "segment", "status": "skipped", "reason": "there is no [t1ce]"}]
+    return {"results": {"findings": findings, "steps": skipped, "warnings": ["geometry from [sform]"]}}
+
+
+def printed(width: int, shown: Any, what: Any, terminal: bool = False) -> str:
+    console = Console(width=width, force_terminal=terminal, no_color=True)
+    with console.capture() as capture:
+        shown(console, what)
+    return capture.get()
+
+
+def test_findings_stand_under_their_model_and_fit_80_columns() -> None:
+    text = printed(80, show_findings, study())
+    assert "…" not in text
+    for model in MODELS:
+        assert text.count(f"{model} v1.0.0") == 1
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("Probability: no tumour" in line and "0.010" in line for line in lines)
+    assert any("Oedema volume" in line and "12345.7 mm3" in line for line in lines)
+
+
+def test_words_of_a_server_are_printed_as_they_are() -> None:
+    text = printed(80, show_findings, study())
+    assert "there is no [t1ce]" in text
+    assert "geometry from [sform]" in text
+
+
+@pytest.mark.parametrize("error", ["[/red]", "[bold", "\x1b[2Jgone", "a\nb"])
+def test_a_dead_letter_has_its_id_whole_on_a_terminal_and_one_line_in_a_pipe(
+    error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    letter_id = uuid7()
+    letter = DeadLetter(id=letter_id, function="x", type="y", key="k", attempts=3, error=error)
+    text = printed(80, show_letters, [letter], terminal=True)
+    assert str(letter_id) in text
+    assert one_line(error) in text
+    assert "\x1b[2J" not in text
+    show_letters(Console(width=20), [letter])
+    assert capsys.readouterr().out == f"{letter_id}\tx\ty\tk\t3\t{one_line(error)}\n"

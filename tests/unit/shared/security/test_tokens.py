@@ -1,0 +1,98 @@
+"""Fetching the key set must not become a way to shut everybody out."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
+
+from shared.db.models import Role
+from shared.errors import Unauthenticated, Unavailable
+from shared.ids import uuid7
+from shared.security.keys import key_id
+from shared.security.principal import Principal
+from shared.security.tokens import REFETCH_SECONDS, TokenIssuer, TokenVerifier
+
+WHO = Principal(uuid7(), uuid7(), Role.USER)
+
+
+class KeySet:
+    """A key set that can be taken away, or be slow to answer."""
+
+    def __init__(self) -> None:
+        self.key = Ed25519PrivateKey.generate()
+        self.there = True
+        self.answering, self.asked = threading.Event(), threading.Event()
+        self.answering.set()
+        self.fetches = 0
+        self.now = 0.0
+        self.verifier = TokenVerifier(self.fetch, lambda: self.now)
+        self.good = TokenIssuer(self.key, key_id(self.key.public_key()), 60).issue(WHO)
+        self.made_up = TokenIssuer(Ed25519PrivateKey.generate(), "made-up", 60).issue(WHO)
+
+    def fetch(self) -> jwt.PyJWKSet:
+        self.fetches += 1
+        self.asked.set()
+        assert self.answering.wait(20)
+        if not self.there:
+            raise Unavailable("away")
+        public = json.loads(OKPAlgorithm.to_jwk(self.key.public_key()))
+        return jwt.PyJWKSet([{**public, "kid": key_id(self.key.public_key()), "alg": "EdDSA"}])
+
+
+@pytest.fixture
+def keys() -> KeySet:
+    return KeySet()
+
+
+def test_a_known_key_does_not_wait_for_a_fetch_that_hangs(keys: KeySet) -> None:
+    assert keys.verifier.verify(keys.good) == WHO
+    keys.now += REFETCH_SECONDS
+    keys.answering.clear()
+    keys.asked.clear()
+    with ThreadPoolExecutor(1) as pool:
+        attack = pool.submit(keys.verifier.verify, keys.made_up)
+        assert keys.asked.wait(20)
+        try:
+            assert keys.verifier.verify(keys.good) == WHO
+            with pytest.raises(Unavailable):
+                keys.verifier.verify(keys.made_up)
+        finally:
+            keys.answering.set()
+        with pytest.raises(Unauthenticated):
+            attack.result()
+    assert keys.fetches == 2
+
+
+def test_a_fetch_that_fails_is_not_repeated_at_once_and_known_keys_stay(keys: KeySet) -> None:
+    keys.verifier.verify(keys.good)
+    keys.now += REFETCH_SECONDS
+    keys.there = False
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            keys.verifier.verify(keys.made_up)
+    assert keys.fetches == 2
+    assert keys.verifier.verify(keys.good) == WHO
+
+
+def test_without_any_key_yet_nobody_is_told_that_the_token_is_wrong(keys: KeySet) -> None:
+    keys.there = False
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            keys.verifier.verify(keys.good)
+    assert keys.fetches == 1
+    keys.there, keys.now = True, REFETCH_SECONDS
+    assert keys.verifier.verify(keys.good) == WHO
+
+
+def test_callers_at_the_start_wait_for_the_one_fetch(keys: KeySet) -> None:
+    keys.answering.clear()
+    with ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(keys.verifier.verify, keys.good) for _ in range(4)]
+        assert keys.asked.wait(20)
+        keys.answering.set()
+        assert [caller.result() for caller in callers] == [WHO] * 4
+    assert keys.fetches == 1
