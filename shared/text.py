@@ -3,9 +3,14 @@
 from typing import Any
 
 
+def has_utf8(text: str) -> bool:
+    """Whether it is without lone surrogates, which JSON lets through (`\\ud800`) and UTF-8 has no bytes for."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def is_storable(text: str) -> bool:
-    """Whether it is without NUL, which PostgreSQL refuses, and lone surrogates, which JSON lets through (`\\ud800`)."""
-    return not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text)
+    """Whether PostgreSQL takes it: UTF-8 without NUL."""
+    return "\0" not in text and has_utf8(text)
 
 
 def all_storable(value: Any) -> bool:

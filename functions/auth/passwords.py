@@ -8,7 +8,7 @@ from importlib.resources import files
 import bcrypt
 
 from shared.runtime.services import Services
-from shared.text import is_storable
+from shared.text import has_utf8
 
 MIN_CHARACTERS = 8
 MAX_BYTES = 72
@@ -18,8 +18,8 @@ MAX_BYTES = 72
 def password_problem(password: str, *own_names: str) -> str | None:
     """Why a password is refused, or None. `own_names`, such as the e-mail address, are guessed first."""
     folded = password.casefold()
-    if not is_storable(password):
-        return "the password holds NUL or half of a character; choose others"
+    if not has_utf8(password):
+        return "the password holds half of a character, which no keyboard types; choose others"
     if len(password) < MIN_CHARACTERS:
         return f"the password needs at least {MIN_CHARACTERS} characters"
     if len(_encoded(password)) > MAX_BYTES:
