@@ -102,7 +102,7 @@ class BarePredictors:
 
 
 def _pipeline_seconds(installation: Installation, files: list[Path]) -> tuple[float, dict[str, float]]:
-    study = installation.wait(installation.submit(files, duplicate="true")["id"], 600)
+    study = installation.wait(installation.submit(files, duplicate="true")["id"], 600, poll=1)
     began, ended = (datetime.fromisoformat(study["task"][name]) for name in ("started_at", "completed_at"))
     steps = {step["name"]: step.get("seconds", 0.0) for step in study["results"]["steps"]}
     return (ended - began).total_seconds(), steps

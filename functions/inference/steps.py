@@ -18,14 +18,18 @@ from functions.inference.outcome import Outcome
 from functions.inference.repository import InferenceRepository
 from shared.db.models import InferenceTask, StepResult, Study
 from shared.events import InferenceProgressed
+from shared.imaging.nifti import Limits, read_nifti
+from shared.imaging.volume import Volume
 from shared.oip.client import OipClient
-from shared.runtime import LongWork
-from shared.storage.port import Storage
+from shared.runtime import LongWork, UnitOfWork
+from shared.storage.port import ObjectRef, Storage
+from shared.storage.temporary import as_file
 from shared.telemetry.metrics import STEP_SECONDS
 
 log = structlog.get_logger(__name__)
 
 Result = dict[str, Any]
+KEPT_SCANS = 3
 NO_MODEL = "hounsfield"
 """Stands where a step is computed here, without a model."""
 REFUSED = "refused"
@@ -43,6 +47,7 @@ class Steps:
         self.settings = work.services.settings
         self.client: OipClient = work.services.once(model_client)
         self.outcome = Outcome(results={"steps": [], "warnings": []})
+        self._scans: dict[str, Volume] = {}
 
     @property
     def prefix(self) -> str:
@@ -68,8 +73,10 @@ class Steps:
         input_hash = _hash(inputs)
         with self._work.unit() as unit:
             known = InferenceRepository(unit.session).remembered(self.task.id, name, input_hash, version)
+            if known is None:
+                self._announce(unit, name, percent)
         if known is None:
-            known = self._compute(name, percent, input_hash, model, version, compute)
+            known = self._compute(name, input_hash, model, version, compute)
         if REFUSED in known.result:
             self.skip(name, known.result[REFUSED])
         else:
@@ -92,21 +99,29 @@ class Steps:
             facts[model] = model_facts(self.settings, model)
         return self.outcome.models[model]
 
-    def _compute(
-        self,
-        name: str,
-        percent: int,
-        input_hash: str,
-        model: str,
-        version: str,
-        compute: Callable[[], Result],
-    ) -> StepResult:
+    def read(self, ref: ObjectRef, *, allow_constant: bool = False) -> Volume:
+        """A volume from storage; the last KEPT_SCANS are kept, since several steps look at the same scan.
+
+        allow_constant: a mask may be empty, a scan may not.
+        """
+        if ref.uri not in self._scans:
+            limits = Limits(max_bytes=self.settings.max_volume_bytes, allow_constant=allow_constant)
+            with as_file(self.storage, ref.bucket, ref.key) as path:
+                self._scans[ref.uri] = read_nifti(path, limits)
+            for oldest in list(self._scans)[:-KEPT_SCANS]:
+                del self._scans[oldest]
+        return self._scans[ref.uri]
+
+    def _announce(self, unit: UnitOfWork, name: str, percent: int) -> None:
         self._work.pause_point()
-        with self._work.unit() as unit:
-            InferenceRepository(unit.session).progress(self.task, name, percent)
-            unit.emit(
-                InferenceProgressed(task_id=self.task.id, study_id=self.study.id, step=name, progress=percent)
-            )
+        InferenceRepository(unit.session).progress(self.task, name, percent)
+        unit.emit(
+            InferenceProgressed(task_id=self.task.id, study_id=self.study.id, step=name, progress=percent)
+        )
+
+    def _compute(
+        self, name: str, input_hash: str, model: str, version: str, compute: Callable[[], Result]
+    ) -> StepResult:
         started = time.monotonic()
         result = compute()
         seconds = time.monotonic() - started

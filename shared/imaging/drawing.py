@@ -77,5 +77,5 @@ def load_font(size: int) -> Font:
 def png(image: Image.Image) -> bytes:
     """The PNG file; packed lightly, since a study's reader waits for it."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=3)
+    image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

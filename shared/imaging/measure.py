@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.imaging.slices import Axis, slice_axis
+from shared.imaging.slices import Axis, plane_of, slice_axis
 from shared.imaging.volume import Volume
 
 Point = tuple[float, float, float]
@@ -94,7 +94,7 @@ def _longest_diameter(label_map: Volume, region: NDArray[np.bool_]) -> tuple[flo
     in_plane = np.delete(label_map.affine[:3, :3], axis, axis=1)
     best, best_index = 0.0, 0
     for index in np.flatnonzero(region.any(axis=tuple(other for other in range(3) if other != axis))):
-        corners = _row_corners(np.take(region, index, axis=axis)) @ in_plane.T
+        corners = _row_corners(plane_of(region, int(index), axis)) @ in_plane.T
         if np.linalg.norm(np.ptp(corners, axis=0)) <= best:
             continue
         longest = max(float(np.linalg.norm(corners - corner, axis=1).max()) for corner in corners)

@@ -1,6 +1,6 @@
 """Flat pictures of a volume as a radiologist hangs them, and the choice of the slices worth showing."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from shared.imaging.foreground import Foreground, find_foreground
 from shared.imaging.geometry import storage_axes, to_canonical
 from shared.imaging.volume import Volume
 
+T = TypeVar("T", bound=np.generic)
 Axis = Literal["sagittal", "coronal", "axial"]
 AXES: tuple[Axis, Axis, Axis] = ("sagittal", "coronal", "axial")
 SMOOTHING_MM = 4.0
@@ -104,6 +105,11 @@ def _spread(scores: NDArray[np.float64], count: int, gap: int) -> list[int]:
     return chosen
 
 
+def plane_of(data: NDArray[T], index: int, axis: int) -> NDArray[T]:
+    """One plane of a 3D array, as a view: np.take would copy an array in NIfTI's memory order whole."""
+    return data[(slice(None),) * axis + (index,)]
+
+
 def _plane_spacing(volume: Volume, axis: Axis) -> tuple[float, float]:
     spacing = to_canonical(volume).spacing
     first, second = (world for world in range(3) if world != AXES.index(axis))
@@ -116,7 +122,7 @@ def _square(
     total = slice_count(volume, axis)
     if not 0 <= index < total:
         raise Invalid(f"There is no {axis} slice {index}; the slices are 0 to {total - 1}.")
-    plane = np.take(volume.data, index, axis=slice_axis(volume, axis))
+    plane = plane_of(volume.data, index, slice_axis(volume, axis))
     picture = _hang(plane, volume, axis).astype(dtype)
     across, down = _plane_spacing(volume, axis)
     edge = min(across, down)

@@ -18,9 +18,10 @@ from tenacity import (
 
 from shared.config import Settings
 from shared.oip.errors import ModelFailed, ModelInterrupted, ModelRefused, ModelUnavailable
-from shared.oip.objects import OUTPUT_PREFIX, read_object_output, volume_input
-from shared.oip.tensors import request_input, to_array
-from shared.oip.types import ErrorResponse, InferenceRequest, InferenceResponse, ModelMetadata
+from shared.oip.objects import read_object_output
+from shared.oip.tensors import to_array
+from shared.oip.types import ErrorResponse, InferenceResponse, ModelMetadata
+from shared.oip.wire import Body, encode
 from shared.storage.port import ObjectRef
 from shared.telemetry.trace import current_traceparent
 
@@ -123,15 +124,7 @@ class OipClient:
         Raises InvalidTensor, ModelRefused, ModelFailed, ModelInterrupted when the call broke or outlasted its
         deadline, ModelUnavailable when no server took it.
         """
-        request = InferenceRequest(
-            id=request_id,
-            parameters={OUTPUT_PREFIX: output_prefix} if output_prefix else None,
-            inputs=[
-                volume_input(name, value) if isinstance(value, ObjectRef) else request_input(name, value)
-                for name, value in inputs.items()
-            ],
-        )
-        body = request.model_dump_json(exclude_none=True).encode()
+        body = encode(inputs, output_prefix, request_id)
         url = f"{self._url(model, version)}/infer"
         response = self._call(model, "POST", url, body, deadline or self._timeout, InferenceResponse)
         if version is not None and response.model_version != version:
@@ -155,7 +148,7 @@ class OipClient:
             return False
 
     def _call(
-        self, model: str, method: str, url: str, body: bytes | None, seconds: float, answer: type[Answer]
+        self, model: str, method: str, url: str, body: Body | None, seconds: float, answer: type[Answer]
     ) -> Answer:
         """Send until it is answered or `seconds` are over; sends again only what certainly did not run."""
         end = time.monotonic() + seconds
@@ -170,14 +163,15 @@ class OipClient:
                 f"{model}: the answer is no Open Inference Protocol: {error.error_count()} faults"
             ) from error
 
-    def _send(self, model: str, method: str, url: str, body: bytes | None, end: float) -> httpx.Response:
+    def _send(self, model: str, method: str, url: str, body: Body | None, end: float) -> httpx.Response:
         left = max(end - time.monotonic(), 0.001)
-        headers = {"content-type": "application/json"}
+        headers = dict(body.headers) if body else {}
         if traceparent := current_traceparent():
             headers["traceparent"] = traceparent
         try:
             timeout = httpx.Timeout(left, connect=min(left, CONNECT_SECONDS))
-            response = self._http.request(method, url, content=body, headers=headers, timeout=timeout)
+            content = body.content if body else None
+            response = self._http.request(method, url, content=content, headers=headers, timeout=timeout)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise _Busy(f"{model}: no connection to its server") from error
         except httpx.TimeoutException as error:

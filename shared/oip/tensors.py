@@ -51,16 +51,19 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
     return values.reshape(tensor.shape)
 
 
+def datatype_of(name: str, array: NDArray[Any]) -> str:
+    """The protocol's name for the array's numbers. Raises InvalidTensor: no such datatype, NaN or infinity."""
+    datatype = _DATATYPES.get(array.dtype.newbyteorder("="))
+    if datatype is None:
+        raise InvalidTensor(f"{name}: {array.dtype} has no datatype here; known: {', '.join(DTYPES)}, BYTES")
+    _check_finite(name, array)
+    return datatype
+
+
 def _encode(name: str, array: NDArray[Any]) -> tuple[str, list[Any]]:
     if array.dtype.kind in "OUS":
         return "BYTES", _strings(name, array).ravel().tolist()
-    datatype = _DATATYPES.get(array.dtype.newbyteorder("="))
-    if datatype is None:
-        raise InvalidTensor(
-            f"{name}: {array.dtype} has no datatype in JSON; known: {', '.join(DTYPES)}, BYTES"
-        )
-    _check_finite(name, array)
-    return datatype, array.ravel().tolist()
+    return datatype_of(name, array), array.ravel().tolist()
 
 
 def _as_array(tensor: Tensor) -> NDArray[Any]:

@@ -97,7 +97,7 @@ class Installation:
         answer: dict[str, Any] = response.json()
         return answer
 
-    def wait(self, study_id: str, seconds: float = 180) -> dict[str, Any]:
+    def wait(self, study_id: str, seconds: float = 180, poll: float = 0.1) -> dict[str, Any]:
         """Wait until the study ended, its report included."""
         deadline = time.monotonic() + seconds
         while True:
@@ -107,7 +107,7 @@ class Installation:
                 return study
             assert (study["task"] or {}).get("state") != "FAILURE", study["message"]
             assert time.monotonic() < deadline, f"{study['status']} at {study['step']}: {self.log()[-3000:]}"
-            time.sleep(0.1)
+            time.sleep(poll)
 
     def log(self) -> str:
         """What the process printed."""

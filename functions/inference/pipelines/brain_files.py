@@ -12,7 +12,7 @@ from functions.inference.outcome import MadeFile
 from functions.inference.steps import Steps
 from shared.db.models import Study, StudyFile
 from shared.imaging.measure import label_volumes_ml, largest_slice, region_extent
-from shared.imaging.nifti import Limits, read_nifti, write_nifti
+from shared.imaging.nifti import write_nifti
 from shared.imaging.overlay import montage_png, overlay_png
 from shared.imaging.register import register_rigid
 from shared.imaging.slices import display_slice, slice_axis
@@ -20,7 +20,6 @@ from shared.imaging.volume import Volume
 from shared.oip.client import InferResult
 from shared.oip.errors import ModelFailed
 from shared.storage.port import ObjectRef
-from shared.storage.temporary import as_file
 
 Sequences = Mapping[str, StudyFile]
 """Modality → file."""
@@ -38,14 +37,6 @@ def ref_of(file: StudyFile) -> ObjectRef:
     return ObjectRef.model_validate(
         {"bucket": file.bucket, "key": file.key, "size": file.size, "sha256": file.sha256}
     )
-
-
-def read(steps: Steps, source: StudyFile | ObjectRef, *, allow_constant: bool = False) -> Volume:
-    """A volume from storage. allow_constant: a mask may be empty, a scan may not."""
-    ref = source if isinstance(source, ObjectRef) else ref_of(source)
-    limits = Limits(max_bytes=steps.settings.max_volume_bytes, allow_constant=allow_constant)
-    with as_file(steps.storage, ref.bucket, ref.key) as path:
-        return read_nifti(path, limits)
 
 
 def slice_stack(volume: Volume, indices: Sequence[int]) -> NDArray[np.float32]:
@@ -79,7 +70,7 @@ def on_one_grid(steps: Steps, sequences: Sequences) -> dict[str, ObjectRef]:
         return refs
 
     def compute() -> dict[str, Any]:
-        fixed = read(steps, sequences[REFERENCE])
+        fixed = steps.read(ref_of(sequences[REFERENCE]))
         return {name: _register(steps, name, sequences[name], fixed) for name in apart}
 
     hashes = {name: ref.sha256 for name, ref in refs.items()}
@@ -94,7 +85,7 @@ def on_one_grid(steps: Steps, sequences: Sequences) -> dict[str, ObjectRef]:
 
 
 def _register(steps: Steps, name: str, file: StudyFile, fixed: Volume) -> dict[str, Any]:
-    moved, info = register_rigid(read(steps, file), fixed)
+    moved, info = register_rigid(steps.read(ref_of(file)), fixed)
     ref = store_volume(steps, f"registered/{name}.nii.gz", moved)
     return {"ref": ref.model_dump(mode="json"), "rotation_deg": info.rotation_deg, "shift_mm": info.shift_mm}
 
@@ -112,8 +103,8 @@ def measure_and_draw(
     steps: Steps, background: ObjectRef, mask: dict[str, Any], regions: Mapping[str, Collection[int]]
 ) -> dict[str, Any]:
     """Volumes (mL) per region, longest axial diameter (mm) of the whole tumour, and two pictures."""
-    label_map = read(steps, ObjectRef.model_validate(mask), allow_constant=True)
-    image = read(steps, background)
+    label_map = steps.read(ObjectRef.model_validate(mask), allow_constant=True)
+    image = steps.read(background)
     volumes = {name: round(ml, 3) for name, ml in label_volumes_ml(label_map, regions).items()}
     extent = region_extent(label_map, regions["wt"])
     index = largest_slice(label_map, regions["wt"])
@@ -131,7 +122,7 @@ def measure_and_draw(
 
 def draw_slice(steps: Steps, file: StudyFile, index: int) -> dict[str, Any]:
     """A picture of one slice with nothing marked."""
-    volume = read(steps, file)
+    volume = steps.read(ref_of(file))
     nothing = Volume(np.zeros(volume.shape, np.uint8), volume.affine)
     return _picture(steps, "slice", overlay_png(volume, nothing, index))
 

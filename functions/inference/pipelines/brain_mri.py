@@ -60,7 +60,7 @@ def _choose_slices(steps: Steps, sequences: Sequences) -> dict[str, Any]:
     modality = next(name for name in DETECT_ON if name in sequences)
 
     def compute() -> dict[str, Any]:
-        volume = files.read(steps, sequences[modality])
+        volume = steps.read(files.ref_of(sequences[modality]))
         return {"modality": modality, "indices": representative_slices(volume, CANDIDATES)}
 
     return steps.run("choose-slices", 15, {"file": sequences[modality].sha256, "count": CANDIDATES}, compute)
@@ -70,7 +70,7 @@ def _detect(steps: Steps, sequences: Sequences, slices: dict[str, Any]) -> dict[
     file = sequences[slices["modality"]]
 
     def compute() -> dict[str, Any]:
-        images = files.slice_stack(files.read(steps, file), slices["indices"])
+        images = files.slice_stack(steps.read(files.ref_of(file)), slices["indices"])
         answer = steps.client.infer(DETECTION, {"image": images}, version=steps.version_of(DETECTION))
         chances = _probabilities(answer)[:, 1]
         best = int(chances.argmax())
@@ -102,7 +102,7 @@ def _classify(steps: Steps, sequences: Sequences, detected: dict[str, Any]) -> N
     index = files.matching_slice(sequences[detected["modality"]], detected["index"], file)
 
     def compute() -> dict[str, Any]:
-        images = files.slice_stack(files.read(steps, file), [index])
+        images = files.slice_stack(steps.read(files.ref_of(file)), [index])
         answer = steps.client.infer(
             CLASSIFICATION, {"image": images}, version=steps.version_of(CLASSIFICATION)
         )

@@ -14,6 +14,7 @@ import pytest
 from shared.config import Settings
 from shared.oip.client import OipClient, Value
 from shared.oip.errors import ModelFailed, ModelInterrupted, ModelRefused, ModelUnavailable
+from shared.oip.wire import HEADER_LENGTH
 from shared.storage.port import ObjectRef
 from shared.telemetry.trace import new_traceparent, traced
 
@@ -37,7 +38,11 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
-                seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, json.loads(body)))
+                described = int(self.headers.get(HEADER_LENGTH, len(body)))
+                headers = {k.lower(): v for k, v in self.headers.items()}
+                seen.append(
+                    (self.path, headers, {**json.loads(body[:described]), "binary": body[described:]})
+                )
                 self._answer()
 
             def do_GET(self) -> None:
@@ -89,9 +94,10 @@ def test_an_inference_sends_tensors_and_claim_checks_and_decodes_the_answer() ->
     assert body == {
         "parameters": {"output_prefix": "object://studies/t/"},
         "inputs": [
-            {"name": "image", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 1.0]},
+            {"name": "image", "datatype": "FP32", "shape": [1, 2], "parameters": {"binary_data_size": 8}},
             {"name": "flair", "datatype": "BYTES", "shape": [1], "data": ["object://studies/t/flair.nii.gz"]},
         ],
+        "binary": np.ones(2, dtype="<f4").tobytes(),
     }
     assert (result.model_name, result.model_version) == ("m", "1.0.0")
     np.testing.assert_array_equal(result.outputs["p"], np.array([[0.25, 0.75]], dtype=np.float32))
