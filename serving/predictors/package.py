@@ -82,8 +82,12 @@ class ModelManifest(_Closed):
     framework: Literal["torch", "keras"]
     predictor: str = Field(description="name under which the predictor class is registered")
     weights: str = Field(description="weights file inside the package")
-    architecture: dict[str, Any] = Field(default_factory=dict, description="named architecture and its arguments")
-    preprocessing: dict[str, Any] = Field(default_factory=dict, description="what the predictor does to its input")
+    architecture: dict[str, Any] = Field(
+        default_factory=dict, description="named architecture and its arguments"
+    )
+    preprocessing: dict[str, Any] = Field(
+        default_factory=dict, description="what the predictor does to its input"
+    )
     inference: dict[str, Any] = Field(default_factory=dict, description="windowing, mirroring, thresholds")
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]

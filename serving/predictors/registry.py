@@ -17,7 +17,9 @@ def load(package: ModelPackage) -> Predictor:
     target = LOADERS.get(package.manifest.predictor)
     if target is None:
         known = ", ".join(sorted(LOADERS))
-        raise InvalidPackage(f"{package.manifest.name}: unknown predictor {package.manifest.predictor!r}; known: {known}")
+        raise InvalidPackage(
+            f"{package.manifest.name}: unknown predictor {package.manifest.predictor!r}; known: {known}"
+        )
     module, name = target.split(":")
     loader = cast(Loader, getattr(import_module(module), name))
     return loader(package)
