@@ -81,7 +81,7 @@ def check_database_url(url: str) -> None:
         good = False
     if not good:
         raise DatabaseTrouble(
-            "HOUNSFIELD_DATABASE_URL has the form postgresql+psycopg2://user:password@host:5432/name"
+            "HOUNSFIELD_DATABASE_URL has the form postgresql://user:password@host:5432/name"
         )
 
 

@@ -5,6 +5,7 @@ case holds its value.
 """
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,8 @@ class Settings(BaseSettings):
 
     # Database
     database_url: SecretStr | None = Field(
-        None, description="SQLAlchemy URL of PostgreSQL; unset starts an embedded server under DATA_DIR"
+        None,
+        description="postgresql://user:password@host:5432/name; unset starts an embedded server under DATA_DIR",
     )
     database_pool_size: int = Field(
         10, ge=1, description="database connections kept open per process; five times as many under load"
@@ -118,6 +120,14 @@ class Settings(BaseSettings):
         if value.upper() not in LOG_LEVELS:
             raise ValueError(f"one of {', '.join(LOG_LEVELS)}, in either case")
         return value.upper()
+
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _with_driver(cls, value: object) -> object:
+        """SQLAlchemy would take a URL without a driver for psycopg 3's."""
+        return (
+            re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value) if isinstance(value, str) else value
+        )
 
     @cached_property
     def objects_dir(self) -> Path:
