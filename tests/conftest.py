@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID
 
+import hypothesis
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -16,6 +17,12 @@ from shared.db.migrations import upgrade
 from shared.db.session import Database
 from shared.ids import uuid7
 from tests.builders import make_tenant
+
+# How long an example takes says more of the machine's load than of the code.
+hypothesis.settings.register_profile(
+    "hounsfield", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("hounsfield")
 
 
 @pytest.fixture(scope="session")
