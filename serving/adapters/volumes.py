@@ -1,6 +1,5 @@
 """Volumes of claim-checked requests: read from and written to object storage, by way of a temporary file."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +10,7 @@ from shared.imaging.volume import Volume
 from shared.oip.objects import parse_output_prefix, read_volume_input
 from shared.oip.types import Tensor
 from shared.storage.port import ObjectRef, Storage
+from shared.storage.temporary import as_file
 
 MEDIA_TYPE: Final = "application/gzip"
 SUFFIX: Final = ".nii.gz"
@@ -29,10 +29,7 @@ class Volumes:
     def read(self, tensor: Tensor) -> Volume:
         """The volume that a request input names. Raises InvalidTensor, ObjectNotFound or a reader's error."""
         bucket, key = read_volume_input(tensor)
-        with TemporaryDirectory(prefix="hounsfield-") as folder:
-            path = Path(folder) / "input"
-            with self._storage().open(bucket, key) as stream, path.open("wb") as file:
-                shutil.copyfileobj(stream, file, 1 << 20)
+        with as_file(self._storage(), bucket, key) as path:
             return read_nifti(path, self._limits)
 
     def write(self, volume: Volume, output_prefix: object, name: str) -> ObjectRef:
