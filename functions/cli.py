@@ -124,7 +124,7 @@ def create_admin(
     data_dir: DataDir = None,
 ) -> None:
     """Make an administrator."""
-    from functions.auth.service import ensure_admin
+    from functions.auth.accounts.service import ensure_admin
     from shared.db.migrations import upgrade
 
     settings = _settings(data_dir=data_dir)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from shared.http.app import create_api, harden
 from shared.http.health import Readiness
 from shared.runtime import Bus, Consumer, Function, Services
+from shared.security.revocations import revocations
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +51,8 @@ class Host:
         return harden(self.api, self._services)
 
     def start(self) -> None:
-        """Begin to handle events."""
+        """Begin to handle events, and to heed access tokens that are called back elsewhere."""
+        self._services.once(revocations).start()
         for consumer in self.consumers:
             consumer.start()
 

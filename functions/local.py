@@ -14,7 +14,7 @@ import structlog
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from functions.auth.service import ensure_admin
+from functions.auth.accounts.service import ensure_admin
 from functions.host import Host, load_functions
 from functions.inference.models import model_client
 from functions.upload.storage_routes import SIGNING

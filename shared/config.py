@@ -74,18 +74,68 @@ class Settings(BaseSettings):
     # Security
     admin_email: str | None = Field(None, description="creates this first administrator at start")
     admin_password: SecretStr | None = Field(None, description="password of the first administrator")
+    access_token_minutes: int = Field(15, ge=1, le=60, description="life of an access token")
+    refresh_token_hours: float = Field(
+        24,
+        gt=0,
+        description="how long a session may rest before it must be refreshed; each refresh starts anew",
+    )
+    session_days: float = Field(7, gt=0, description="longest life of a session, however often refreshed")
+    revocation_seconds: float = Field(
+        2, gt=0, description="how long other processes may take to heed that a session or account was ended"
+    )
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="comma-separated addresses or networks whose X-Forwarded-For and -Proto are believed",
+    )
+    account_failures: int = Field(
+        10, ge=1, description="wrong passwords for one account before it is locked for LOCK_MINUTES"
+    )
+    address_failures: int = Field(
+        100, ge=1, description="wrong passwords from one address before it is locked out for LOCK_MINUTES"
+    )
+    lock_minutes: float = Field(15, gt=0, description="how long a lock lasts, and how long failures count")
+    registrations_per_hour: int = Field(20, ge=1, description="accounts that one address may register")
+    resets_per_hour: int = Field(
+        5, ge=1, description="password resets that may be asked for, for one account"
+    )
+    reset_minutes: float = Field(30, gt=0, description="life of a password reset token")
+    tls_cert_file: Path | None = Field(None, description="certificate chain, PEM; with its key: serve HTTPS")
+    tls_key_file: Path | None = Field(None, description="private key of the certificate, PEM")
     signing_key_file: Path | None = Field(
         None, description="Ed25519 private key, PEM; unset is DATA_DIR/keys"
     )
     jwks_url: str | None = Field(
         None, description="where other functions read the public keys; unset reads the file"
     )
-    access_token_minutes: int = Field(60, ge=1, le=60, description="life of an access token")
     bcrypt_cost: int = Field(12, ge=4, le=20, description="work of a password hash; each step doubles it")
     allow_registration: bool = Field(True, description="whether anybody may register an account")
     cors_origins: Annotated[list[str], NoDecode] = Field(
         [], description="comma-separated origins that browsers may call from"
     )
+
+    # Mail
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="smtp://[user:password@]host[:port] (STARTTLS where offered) or smtps://…; "
+        "unset writes mails to MAIL_DIR",
+    )
+    mail_from: str = Field("hounsfield@localhost", description="sender of mails")
+    mail_dir: Path | None = Field(
+        None, description="folder of mails where no SMTP server is set; unset is DATA_DIR/mail"
+    )
+
+    # Log-in elsewhere (OpenID Connect)
+    oidc_issuer: str | None = Field(
+        None, description="issuer URL of the identity provider; unset closes the way"
+    )
+    oidc_client_id: str | None = Field(None, description="our client id there")
+    oidc_client_secret: SecretStr | None = Field(None, description="our client secret there")
+    oidc_scopes: str = Field("openid email profile", description="scopes that are asked for")
+    oidc_role_claim: str | None = Field(
+        None, description="claim that names the role, or a list of groups; unset gives new accounts `user`"
+    )
+    oidc_roles: dict[str, str] = Field({}, description="JSON object: value of OIDC_ROLE_CLAIM → role")
 
     # Limits
     max_upload_bytes: int = Field(1 << 30, ge=1, description="largest request body")
@@ -107,7 +157,7 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field("json", description="json, or console for people")
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (

@@ -1,11 +1,18 @@
-"""Accounts and log-ins: registration, access tokens, the caller's own profile, the public keys.
+"""Who people are and what lets them in: accounts, sessions, passwords, API keys, outside identity providers.
 
-Events in: none. Events out: none.
-Routes: `POST /auth/register`, `POST /auth/login`, `GET|PUT|PATCH /auth/me`, `GET /auth/jwks.json`.
-Other code calls `functions.auth.service`: `ensure_admin` at start-up, `create_user` from the command line.
+Events in: none. Events out: none. One folder per feature, each read in the order routes → service → repository:
+`accounts/` (register, me, settings), `sessions/` (login, refresh, logout, public keys), `passwords/` (change, reset),
+`api_keys/`, `users/` (for administrators), `oidc/` (log-in elsewhere).
 """
 
-from functions.auth.routes import router
+from fastapi import APIRouter
+
+from functions.auth.accounts.routes import router as accounts
+from functions.auth.sessions.routes import router as sessions
 from shared.runtime.function import Function
 
+router = APIRouter()
+for feature in (accounts, sessions):
+    router.include_router(feature)
 function = Function("auth", router)
+"""HTTP routes of accounts and log-ins."""

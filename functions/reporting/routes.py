@@ -9,32 +9,36 @@ from functions.reporting.repository import ReportRepository
 from functions.reporting.schemas import ReportContent, ReportDetail, ReportSummary
 from functions.reporting.service import get_form, get_report
 from shared.db.models import Report
-from shared.errors import Invalid, NotFound, Unauthenticated
-from shared.http.deps import CurrentUser, Unit
+from shared.errors import Forbidden, Invalid, NotFound, Unauthenticated
+from shared.http.access import ReportsReader
+from shared.http.deps import Unit
 from shared.http.files import IfNoneMatch, file_responses, serve_file
 from shared.http.paging import Page, PagingDep
 from shared.http.problems import problem_responses
+from shared.security.policy import Action, Reach
 
 router = APIRouter(prefix="/reports", tags=["reports"])
 
-READ_ERRORS = problem_responses(Unauthenticated, NotFound, Invalid)
+READ_ERRORS = problem_responses(Unauthenticated, Forbidden, NotFound, Invalid)
 
 
-@router.get("", responses=problem_responses(Unauthenticated, Invalid))
+@router.get("", responses=problem_responses(Unauthenticated, Forbidden, Invalid))
 def list_reports(
     unit: Unit,
-    user: CurrentUser,
+    user: ReportsReader,
     paging: PagingDep,
     study_id: Annotated[UUID | None, Query(description="only reports of this study")] = None,
 ) -> Page[ReportSummary]:
     """Your reports, newest first; an administrator's list holds the whole tenant's."""
-    query = ReportRepository.listed(None if user.is_admin else user.user_id, study_id)
+    query = ReportRepository.listed(
+        None if user.reach(Action.REPORTS_READ) is Reach.TENANT else user.user_id, study_id
+    )
     rows, next_cursor = paging.fetch(unit.session, query, Report.id)
     return Page(items=[_summary(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.get("/{id}", responses=READ_ERRORS)
-def read_report(id: UUID, unit: Unit, user: CurrentUser) -> ReportDetail:
+def read_report(id: UUID, unit: Unit, user: ReportsReader) -> ReportDetail:
     """One report as structured content; numbers are exact, units are UCUM."""
     report = get_report(unit, user, id)
     content = ReportContent.model_validate(report.content)
@@ -46,7 +50,7 @@ def read_report(id: UUID, unit: Unit, user: CurrentUser) -> ReportDetail:
     response_class=Response,
     responses={**READ_ERRORS, **file_responses("application/pdf")},
 )
-def read_pdf(id: UUID, unit: Unit, user: CurrentUser, if_none_match: IfNoneMatch = None) -> Response:
+def read_pdf(id: UUID, unit: Unit, user: ReportsReader, if_none_match: IfNoneMatch = None) -> Response:
     """The report as PDF."""
     return serve_file(unit.storage, get_form(unit, user, id, "pdf"), f"report-{id}.pdf", if_none_match)
 
@@ -56,7 +60,7 @@ def read_pdf(id: UUID, unit: Unit, user: CurrentUser, if_none_match: IfNoneMatch
     response_class=Response,
     responses={**READ_ERRORS, **file_responses("text/html")},
 )
-def read_html(id: UUID, unit: Unit, user: CurrentUser, if_none_match: IfNoneMatch = None) -> Response:
+def read_html(id: UUID, unit: Unit, user: ReportsReader, if_none_match: IfNoneMatch = None) -> Response:
     """The report as one self-contained page."""
     return serve_file(unit.storage, get_form(unit, user, id, "html"), f"report-{id}.html", if_none_match)
 

@@ -17,6 +17,7 @@ from shared.errors import NotFound
 from shared.events import ReportCreated
 from shared.ids import uuid7
 from shared.runtime import Reject, UnitOfWork
+from shared.security.policy import Action
 from shared.security.principal import Principal
 from shared.storage.port import ObjectRef
 
@@ -60,7 +61,7 @@ def create_report(unit: UnitOfWork, task_id: UUID) -> None:
 def get_report(unit: UnitOfWork, user: Principal, id: UUID) -> Report:
     """A report that the user may see. Raises NotFound."""
     report = ReportRepository(unit.session, unit.tenant_id).get(id)
-    if report is None or not user.may_see(report.owner_id):
+    if report is None or not user.may(Action.REPORTS_READ, report.owner_id):
         raise NotFound(f"there is no report {id} among those that you may see")
     return report
 

@@ -7,6 +7,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, selectinload
 
 from shared.db.models import Artifact, Finding, InferenceTask, Report, Study
+from shared.security.policy import Action, Reach
 from shared.security.principal import Principal
 
 
@@ -20,7 +21,7 @@ class StudyRepository:
     def visible(self, kind: str | None = None, status: str | None = None) -> Select[Study]:
         """Query of the studies that the viewer may see."""
         query = select(Study)
-        if not self._viewer.is_admin:
+        if self._viewer.reach(Action.STUDIES_READ) is not Reach.TENANT:
             query = query.where(Study.owner_id == self._viewer.user_id)
         if kind is not None:
             query = query.where(Study.kind == kind)

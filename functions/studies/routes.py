@@ -10,14 +10,15 @@ from functions.studies.repository import StudyRepository
 from functions.studies.schemas import ArtifactOut, ScanOut, ScanSummary, StudyOut, StudySummary
 from functions.studies.service import artifact_out, describe_study, find_artifact, find_study, modalities_of
 from shared.db.models import Study
-from shared.errors import NotFound, Unauthenticated
+from shared.errors import Forbidden, NotFound, Unauthenticated
 from shared.events.types import Kind
-from shared.http.deps import CurrentUser, Unit
+from shared.http.access import StudiesReader
+from shared.http.deps import Unit
 from shared.http.files import IfNoneMatch, file_responses, serve_file
 from shared.http.paging import Page, PagingDep
 from shared.http.problems import problem_responses
 
-router = APIRouter(tags=["studies"], responses=problem_responses(Unauthenticated))
+router = APIRouter(tags=["studies"], responses=problem_responses(Unauthenticated, Forbidden))
 MISSING = problem_responses(NotFound)
 
 S = TypeVar("S", bound=StudySummary)
@@ -29,7 +30,7 @@ Status = Annotated[
 
 @router.get("/studies")
 def list_studies(
-    unit: Unit, user: CurrentUser, paging: PagingDep, kind: Kind | None = None, status: Status = None
+    unit: Unit, user: StudiesReader, paging: PagingDep, kind: Kind | None = None, status: Status = None
 ) -> Page[StudySummary]:
     """Your studies, newest first; an administrator sees the tenant's."""
     query = StudyRepository(unit.session, user).visible(kind, status)
@@ -38,14 +39,16 @@ def list_studies(
 
 
 @router.get("/studies/{id}", responses=MISSING)
-def get_study(id: UUID, unit: Unit, user: CurrentUser) -> StudyOut:
+def get_study(id: UUID, unit: Unit, user: StudiesReader) -> StudyOut:
     """A study with its files, task and results."""
     studies = StudyRepository(unit.session, user)
     return describe_study(unit, studies, find_study(studies, id), StudyOut)
 
 
 @router.get("/scans")
-def list_scans(unit: Unit, user: CurrentUser, paging: PagingDep, status: Status = None) -> Page[ScanSummary]:
+def list_scans(
+    unit: Unit, user: StudiesReader, paging: PagingDep, status: Status = None
+) -> Page[ScanSummary]:
     """Your brain MRI scans, newest first."""
     query = StudyRepository(unit.session, user).visible("brain-mri", status)
     rows, cursor = paging.fetch(unit.session, query, Study.id)
@@ -53,14 +56,14 @@ def list_scans(unit: Unit, user: CurrentUser, paging: PagingDep, status: Status 
 
 
 @router.get("/scans/{id}", responses=MISSING)
-def get_scan(id: UUID, unit: Unit, user: CurrentUser) -> ScanOut:
+def get_scan(id: UUID, unit: Unit, user: StudiesReader) -> ScanOut:
     """A brain MRI: status, progress, pipeline step, results."""
     studies = StudyRepository(unit.session, user)
     return describe_study(unit, studies, find_study(studies, id, "brain-mri"), ScanOut)
 
 
 @router.get("/studies/{id}/artifacts", responses=MISSING)
-def list_artifacts(id: UUID, unit: Unit, user: CurrentUser) -> list[ArtifactOut]:
+def list_artifacts(id: UUID, unit: Unit, user: StudiesReader) -> list[ArtifactOut]:
     """The files that the newest task made."""
     studies = StudyRepository(unit.session, user)
     task = studies.newest_task(find_study(studies, id).id)
@@ -73,7 +76,7 @@ def list_artifacts(id: UUID, unit: Unit, user: CurrentUser) -> list[ArtifactOut]
     response_class=StreamingResponse,
 )
 def get_artifact(
-    id: UUID, role: str, unit: Unit, user: CurrentUser, if_none_match: IfNoneMatch = None
+    id: UUID, role: str, unit: Unit, user: StudiesReader, if_none_match: IfNoneMatch = None
 ) -> Response:
     """A mask, overlay or report file; its ETag is its sha256."""
     studies = StudyRepository(unit.session, user)

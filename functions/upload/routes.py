@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from functions.upload.schemas import UploadAccepted
 from functions.upload.service import Incoming, Patient, receive_mri
-from shared.errors import Invalid, TooLarge, Unauthenticated, UnsupportedImage
-from shared.http.deps import CurrentUser, Unit
+from shared.errors import Forbidden, Invalid, TooLarge, Unauthenticated, UnsupportedImage
+from shared.http.access import StudiesWriter
+from shared.http.deps import Unit
 from shared.http.problems import problem_responses
 
 router = APIRouter(tags=["upload"])
@@ -42,12 +43,12 @@ Day = Annotated[date, BeforeValidator(_written_out)]
             "model": UploadAccepted,
             "description": "These very files were sent before; nothing is to be done",
         },
-        **problem_responses(Unauthenticated, TooLarge, UnsupportedImage, Invalid),
+        **problem_responses(Unauthenticated, Forbidden, TooLarge, UnsupportedImage, Invalid),
     },
 )
 def process_mri(
     unit: Unit,
-    user: CurrentUser,
+    user: StudiesWriter,
     response: Response,
     files: Volumes = None,
     t1: Volume = None,

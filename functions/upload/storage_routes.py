@@ -7,6 +7,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from shared.errors import Forbidden, NotFound
+from shared.http.access import public
 from shared.http.deps import ServicesDep
 from shared.http.problems import problem_responses
 from shared.runtime import Services
@@ -16,6 +17,7 @@ from shared.storage.signing import UrlSigner, attachment
 from shared.storage.streams import blocks
 
 router = APIRouter(tags=["storage"], prefix="/storage")
+SIGNED = "the URL is signed, for one object and a short time"
 SIGNING = "storage-urls"
 """Purpose under which the signing secret is derived."""
 
@@ -26,6 +28,7 @@ def url_signer(services: Services) -> UrlSigner:
 
 
 @router.get("/{bucket}/{key:path}", responses=problem_responses(Forbidden, NotFound))
+@public(SIGNED)
 def read_object(bucket: str, key: str, request: Request, services: ServicesDep) -> Response:
     """Read an object by a signed URL."""
     store = _folder(services)
@@ -42,6 +45,7 @@ def read_object(bucket: str, key: str, request: Request, services: ServicesDep) 
 
 
 @router.put("/{bucket}/{key:path}", responses=problem_responses(Forbidden, NotFound))
+@public(SIGNED)
 async def write_part(bucket: str, key: str, request: Request, services: ServicesDep) -> Response:
     """Send one part of a multipart upload to its signed URL; its ETag is in the answer."""
     store = _folder(services)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan
 
+from shared.http.access import describe_access
 from shared.http.events import events_router
 from shared.http.health import Readiness, health_router
 from shared.http.middleware import BodyLimit, HeadAsGet, Observed, PathForms, TokenFirst
@@ -35,6 +36,7 @@ def create_api(
     routers: list[APIRouter] = [function.router for function in functions if function.router is not None]
     for router in [*routers, events_router(), health_router(readiness)]:
         api.include_router(router)
+    describe_access(api)
     describe_problems(api)
     return api
 

@@ -4,14 +4,29 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 
-from shared.http.bearer import caller
+from shared.http.authentication import API_KEY_HEADER, authenticate
 from shared.runtime.services import Services
 from shared.runtime.unit import UnitOfWork, unit_of_work
+from shared.security.audit import Actor
 from shared.security.principal import Principal
 
-_bearer = HTTPBearer(auto_error=False, bearerFormat="JWT", description="Access token of POST /auth/login")
+# These three only describe: `authenticate` reads the request itself.
+_bearer = HTTPBearer(
+    auto_error=False, bearerFormat="JWT", description="Access token of POST /auth/login, or an API key"
+)
+_api_key = APIKeyHeader(
+    name="X-API-Key", scheme_name="APIKey", auto_error=False, description="API key (hsk_…)"
+)
+_cookie = APIKeyCookie(
+    name="hounsfield_access",
+    scheme_name="Session",
+    auto_error=False,
+    description="Cookie of POST /auth/login (`__Host-hounsfield_access` under TLS); what changes something must "
+    "also send the csrf cookie's value as X-CSRF-Token",
+)
+assert API_KEY_HEADER == "x-api-key"
 
 
 def get_services(request: Request) -> Services:
@@ -23,19 +38,29 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-def current_user(
-    services: ServicesDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+async def current_user(
+    request: Request,
+    services: ServicesDep,
+    _: Annotated[object, Depends(_bearer)],
+    __: Annotated[object, Depends(_api_key)],
+    ___: Annotated[object, Depends(_cookie)],
 ) -> Principal:
-    """Who is calling, from the bearer token; costs no database query. Raises Unauthenticated."""
-    return caller(services, credentials.credentials if credentials else None)
+    """Who is calling. Raises Unauthenticated, Forbidden for a cookie without its CSRF token."""
+    return await authenticate(services, request.scope)
 
 
 CurrentUser = Annotated[Principal, Depends(current_user)]
 
 
-def tenant_unit(services: ServicesDep, user: CurrentUser) -> Iterator[UnitOfWork]:
+def address_of(request: Request) -> str | None:
+    """Where the request came from: the peer, or what a trusted proxy says."""
+    return request.client.host if request.client else None
+
+
+def tenant_unit(request: Request, services: ServicesDep, user: CurrentUser) -> Iterator[UnitOfWork]:
     """The caller's transaction; it commits before the response is sent."""
-    with unit_of_work(services, user.tenant_id) as unit:
+    actor = Actor(user.user_id, str(user.credential), address_of(request))
+    with unit_of_work(services, user.tenant_id, actor) as unit:
         yield unit
 
 

@@ -10,7 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from shared.errors import Invalid, NotFound, Unauthenticated
 from shared.events.base import Envelope
 from shared.events.codec import from_request
-from shared.http.bearer import bearer_token
+from shared.http.access import public
+from shared.http.authentication import bearer_token
 from shared.http.problems import problem_responses
 from shared.runtime.outbox import append
 from shared.runtime.services import Services
@@ -21,6 +22,7 @@ def events_router() -> APIRouter:
     router = APIRouter(tags=["events"])
 
     @router.post("/events", status_code=202, responses=problem_responses(Unauthenticated, NotFound, Invalid))
+    @public("asks for the token of HOUNSFIELD_EVENTS_TOKEN; closed without one")
     async def receive(request: Request) -> dict[str, str]:
         """Take one CloudEvent 1.0, binary or structured. The same id again changes nothing."""
         services: Services = request.app.state.services

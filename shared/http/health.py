@@ -9,8 +9,11 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.http.access import public
+
 log = structlog.get_logger(__name__)
 
+PROBES = "tells of the process, nothing of anybody's data"
 Readiness = Mapping[str, Callable[[], object]]
 """Dependency name → a check that raises, or returns False, when the dependency is not there."""
 KEPT_SECONDS = 1.0
@@ -24,11 +27,13 @@ def health_router(readiness: Readiness) -> APIRouter:
     checks_now = _Kept(readiness)
 
     @router.get("/healthz", summary="Is the process alive?")
+    @public(PROBES)
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @router.get("/health", summary="State of each dependency", responses={503: {"description": "Not ready"}})
     @router.get("/readyz", include_in_schema=False)
+    @public(PROBES)
     def ready() -> Response:
         checks = checks_now.states()
         good = all(state == "ok" for state in checks.values())
@@ -36,6 +41,7 @@ def health_router(readiness: Readiness) -> APIRouter:
         return JSONResponse(body, 200 if good else 503)
 
     @router.get("/metrics", include_in_schema=False)
+    @public(PROBES)
     def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 

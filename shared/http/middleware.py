@@ -4,12 +4,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import HounsfieldError, TooLarge
-from shared.http.bearer import bearer_token, caller
+from shared.http.authentication import authenticate
 from shared.http.problems import problem_response
 from shared.runtime.services import Services
 from shared.telemetry.metrics import HTTP_SECONDS
@@ -103,7 +102,7 @@ class BodyLimit:
 
 
 class TokenFirst:
-    """Asks for the access token of an upload before its body is read: a form goes to disk before any route runs."""
+    """Asks who sends an upload before its body is read: a form goes to disk before any route runs."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self.app = app
@@ -111,9 +110,8 @@ class TokenFirst:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == UPLOAD and scope["method"] == "POST":
-            token = bearer_token(Headers(scope=scope).get("authorization"))
             try:
-                await run_in_threadpool(caller, self.services, token)
+                await authenticate(self.services, scope)
             except HounsfieldError as error:
                 await problem_response(error)(scope, receive, send)
                 return

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from shared.events.base import Envelope, Event
 from shared.runtime.outbox import append
 from shared.runtime.services import Services
+from shared.security.audit import Actor
 from shared.storage.port import Storage
 from shared.telemetry.trace import current_traceparent
 
@@ -21,6 +22,8 @@ class UnitOfWork:
     session: Session
     tenant_id: UUID
     services: Services
+    actor: Actor | None = None
+    """Whose request this is; None where a function works by itself."""
 
     @property
     def storage(self) -> Storage:
@@ -35,7 +38,7 @@ class UnitOfWork:
 
 
 @contextmanager
-def unit_of_work(services: Services, tenant_id: UUID) -> Iterator[UnitOfWork]:
+def unit_of_work(services: Services, tenant_id: UUID, actor: Actor | None = None) -> Iterator[UnitOfWork]:
     """A unit for one tenant; commits unless the block raises."""
     with services.database.tenant(tenant_id) as session:
-        yield UnitOfWork(session, tenant_id, services)
+        yield UnitOfWork(session, tenant_id, services, actor)

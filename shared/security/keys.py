@@ -16,6 +16,7 @@ from jwt.algorithms import OKPAlgorithm
 from shared.config import Settings
 from shared.errors import Unavailable
 from shared.runtime.services import Services
+from shared.security.revocations import revocations
 from shared.security.tokens import TokenIssuer, TokenVerifier
 
 
@@ -68,9 +69,11 @@ def token_issuer(services: Services) -> TokenIssuer:
 def token_verifier(services: Services) -> TokenVerifier:
     """Checks access tokens, with the keys of JWKS_URL or else of the local file."""
     url = services.settings.jwks_url
+    is_revoked = services.once(revocations).covers
     if url is None:
-        return TokenVerifier(lambda: jwt.PyJWKSet.from_dict(services.once(key_store).jwks()))
-    return TokenVerifier(lambda: _fetch_key_set(url))
+        local = services.once(key_store)
+        return TokenVerifier(lambda: jwt.PyJWKSet.from_dict(local.jwks()), is_revoked=is_revoked)
+    return TokenVerifier(lambda: _fetch_key_set(url), is_revoked=is_revoked)
 
 
 def _fetch_key_set(url: str) -> jwt.PyJWKSet:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shared.db.models.accounts import Role
 from shared.errors import Unauthenticated, Unavailable
 from shared.ids import uuid7
-from shared.security.principal import Principal
+from shared.security.principal import Credential, CredentialKind, Principal
 
 ISSUER = "hounsfield"
 AUDIENCE = "hounsfield-api"
@@ -37,16 +37,18 @@ class TokenIssuer:
         self.lifetime = timedelta(minutes=minutes)
 
     def issue(self, principal: Principal) -> str:
-        """A token for `principal`, valid from now for `lifetime`."""
+        """A token for `principal` and the session of its credential, valid from now for `lifetime`."""
         now = self._clock()
+        session_id = principal.credential.id if principal.credential else uuid7()
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": str(principal.user_id),
             "tenant": str(principal.tenant_id),
             "role": principal.role.value,
+            "sid": str(session_id),
             "jti": str(uuid7()),
-            "iat": now,
+            "iat": now.timestamp(),  # with its fraction: a token made right after a change of password is good
             "exp": now + self.lifetime,
         }
         return jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": self._key_id})
@@ -56,14 +58,26 @@ class TokenVerifier:
     """Checks access tokens against a key set, fetched again when a token names a key it does not have."""
 
     def __init__(
-        self, fetch: Callable[[], jwt.PyJWKSet], clock: Callable[[], float] = time.monotonic
+        self,
+        fetch: Callable[[], jwt.PyJWKSet],
+        clock: Callable[[], float] = time.monotonic,
+        is_revoked: Callable[[UUID, UUID, datetime], bool] = lambda *_: False,
     ) -> None:
+        """`is_revoked(user id, session id, issued at)` tells of tokens that were called back."""
         self._fetch = fetch
+        self._is_revoked = is_revoked
         self._clock = clock
         self._keys: dict[str | None, jwt.PyJWK] = {}
         self._fetched = float("-inf")
         self._missed = False
         self._lock = threading.Lock()
+
+    def has_key_of(self, token: str) -> bool:
+        """Whether `verify` needs no new key set for this token: it then answers without waiting."""
+        try:
+            return jwt.get_unverified_header(token).get("kid") in self._keys
+        except jwt.InvalidTokenError:
+            return True
 
     def verify(self, token: str) -> Principal:
         """Who the token was issued to. Raises Unauthenticated; Unavailable where its key cannot be fetched."""
@@ -77,11 +91,17 @@ class TokenVerifier:
                 issuer=ISSUER,
                 options={"require": ["exp", "sub", "iat"]},
             )
-            return Principal(UUID(claims["sub"]), UUID(claims["tenant"]), Role(claims["role"]))
+            user_id, session_id = UUID(claims["sub"]), UUID(claims["sid"])
+            issued_at = datetime.fromtimestamp(claims["iat"], UTC)
+            credential = Credential(CredentialKind.TOKEN, session_id)
+            principal = Principal(user_id, UUID(claims["tenant"]), Role(claims["role"]), credential)
         except jwt.ExpiredSignatureError:
             raise Unauthenticated("the access token has expired; log in again") from None
         except (jwt.InvalidTokenError, KeyError, ValueError):
             raise Unauthenticated("the access token is not valid here") from None
+        if self._is_revoked(user_id, session_id, issued_at):
+            raise Unauthenticated("the session of this access token has ended; log in again")
+        return principal
 
     def _key(self, key_id: str | None) -> jwt.PyJWK:
         """A key that is here never waits. Raises KeyError, and Unavailable where the key set cannot be had now."""

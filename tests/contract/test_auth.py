@@ -19,8 +19,8 @@ from httpx import Response
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
 
-from functions.auth import service
-from functions.auth.schemas import Registration
+from functions.auth.accounts import service
+from functions.auth.accounts.schemas import Registration
 from shared.config import Settings
 from shared.db.models import Role, Tenant, User
 from shared.errors import Forbidden, Invalid
@@ -597,7 +597,7 @@ def test_importing_the_function_does_not_import_image_or_model_libraries() -> No
     code = "import sys, functions.auth; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"torch", "keras", "numpy", "nibabel", "SimpleITK"} & set(loaded.stdout.split())
-    assert "functions.auth.routes" in loaded.stdout.split()
+    assert "functions.auth.sessions.routes" in loaded.stdout.split()
 
 
 def test_a_password_that_is_no_text_is_refused_and_logs_nobody_in(client: TestClient) -> None:

@@ -21,8 +21,17 @@ from tests.builders import make_tenant
 
 assert models  # importing it registers the tables
 TABLES = [table for table in Base.metadata.sorted_tables if "tenant_id" in table.c]
-WITHOUT_TENANT = {"tenants", "subscriptions"}
-SEEN_BY_THE_PLATFORM = {"users", "outbox", "inbox", "dead_letters"}
+WITHOUT_TENANT = {"tenants", "subscriptions", "login_attempts"}
+SEEN_BY_THE_PLATFORM = {
+    "users",
+    "refresh_tokens",
+    "api_keys",
+    "password_resets",
+    "identities",
+    "outbox",
+    "inbox",
+    "dead_letters",
+}
 """Logging in and moving events are done before, or across, tenants. Nothing of patients may join this list."""
 every_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table.name))
 

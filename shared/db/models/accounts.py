@@ -1,5 +1,6 @@
 """Tenants and the people in them."""
 
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import CheckConstraint, Index, text
@@ -34,14 +35,21 @@ class User(Base, Identified, TenantOwned, Stamped):
     __table_args__ = (
         Index("uq_users_email", text("lower(email)"), unique=True),
         Index("uq_users_username", text("lower(username)"), unique=True),
+        Index("ix_users_tokens_from", "tokens_from", postgresql_where=text("tokens_from is not null")),
         CheckConstraint("role in ('admin', 'doctor', 'radiologist', 'pathologist', 'user')", name="role"),
     )
 
     email: Mapped[str]
     username: Mapped[str]
-    password_hash: Mapped[str]
+    password_hash: Mapped[str | None]
+    """None where only another identity provider lets this person in."""
     role: Mapped[str] = mapped_column(default=Role.USER)
     is_active: Mapped[bool] = mapped_column(default=True)
+    tokens_from: Mapped[datetime | None]
+    """Access tokens that were issued before this are refused: set when the password, role or state changes."""
+    last_login_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """The person was removed: the row stays, without name or address, so that studies keep their owner."""
     full_name: Mapped[str | None]
     title: Mapped[str | None]
     department: Mapped[str | None]

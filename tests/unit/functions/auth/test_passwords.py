@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.auth.passwords import MAX_BYTES, PasswordHasher, password_problem
+from functions.auth.passwords.rules import MAX_BYTES, PasswordHasher, password_problem
 
 HASHER = PasswordHasher(4)
 passwords = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -9,14 +9,15 @@ from uuid import UUID
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
-from functions.auth import repository
-from functions.auth.passwords import password_hasher, password_problem
-from functions.auth.repository import Taken
-from functions.auth.schemas import Registration
+from functions.auth.accounts import repository
+from functions.auth.accounts.repository import Taken
+from functions.auth.accounts.schemas import Registration
+from functions.auth.passwords.rules import password_hasher, password_problem
 from shared.db.models import User
 from shared.db.models.accounts import Role
 from shared.errors import Forbidden, Invalid, Unauthenticated
 from shared.runtime.services import Services
+from shared.security.policy import Action, Reach
 from shared.security.principal import Principal
 
 DEFAULT_TENANT = "default"
@@ -28,7 +29,7 @@ def register(services: Services, registration: Registration, caller: Principal |
 
     Raises Forbidden where registration is closed, Invalid for a poor password, Taken.
     """
-    if caller is not None and caller.is_admin:
+    if caller is not None and caller.reach(Action.USERS) is Reach.TENANT:
         _require_still_admin(services, caller)
         role = registration.role or Role.USER
         return create_user(services, registration, role=role, tenant_id=caller.tenant_id)
@@ -71,26 +72,6 @@ def ensure_admin(services: Services, email: str, password: str) -> User:
         if promoted is None:
             raise
         return promoted
-
-
-def authenticate(services: Services, name: str, password: str) -> User:
-    """Who this e-mail address or username, with this password, is.
-
-    Raises Unauthenticated with the same words after the same time, whether the account is unknown or inactive
-    or the password is wrong.
-    """
-    with services.database.system() as session:
-        find = repository.by_email if "@" in name else repository.by_username
-        user = find(session, name)
-    same = services.once(password_hasher).matches(password, user.password_hash if user else None)
-    if user is None or not same or not user.is_active:
-        raise Unauthenticated("no active account has this name and password")
-    return user
-
-
-def principal_of(user: User) -> Principal:
-    """What an access token says of an account."""
-    return Principal(user.id, user.tenant_id, Role(user.role))
 
 
 def own_account(session: Session, caller: Principal) -> User:

@@ -64,5 +64,5 @@ def _encoded(password: str) -> bytes:
 
 @cache
 def _common() -> frozenset[str]:
-    text = (files("functions.auth") / "common_passwords.txt").read_text("utf-8")
+    text = (files("functions.auth.passwords") / "common_passwords.txt").read_text("utf-8")
     return frozenset(text.split())

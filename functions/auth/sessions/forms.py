@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from functions.auth.schemas import Credentials
+from functions.auth.sessions.schemas import Credentials
 from shared.errors import BadRequest, TooLarge
 
 FORM = "application/x-www-form-urlencoded"

@@ -2,7 +2,7 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import (
@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -88,44 +87,3 @@ class Account(Profile):
     is_active: bool
     created_at: datetime
     updated_at: datetime
-
-
-class Credentials(BaseModel):
-    """Who wants to log in, by one of three names for the same thing."""
-
-    model_config = ConfigDict(
-        hide_input_in_errors=True,
-        json_schema_extra={"anyOf": [{"required": [name]} for name in ("login", "email", "username")]},
-    )
-
-    login: Line | None = Field(default=None, description="e-mail address or username")
-    email: Line | None = None
-    username: Line | None = None
-    password: SecretStr
-
-    @model_validator(mode="after")
-    def _named(self) -> "Credentials":
-        if not self.name:
-            raise PydanticCustomError("missing", "send email, username or login")
-        return self
-
-    @property
-    def name(self) -> str:
-        """The e-mail address or username; whichever field it came in, either is accepted."""
-        return self.login or self.email or self.username or ""
-
-
-class AccessToken(BaseModel):
-    """A log-in that succeeded."""
-
-    access_token: str
-    access: str = Field(description="the same token, under the name that an older system gave it")
-    token_type: Literal["bearer"] = "bearer"
-    expires_in: int = Field(description="seconds")
-    user: Account
-
-
-class KeySet(BaseModel):
-    """A JSON Web Key Set (RFC 7517) of Ed25519 public keys."""
-
-    keys: list[dict[str, str]]

@@ -1,0 +1,1 @@
+"""Accounts: registration, and what people say about themselves."""

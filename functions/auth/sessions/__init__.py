@@ -1,0 +1,1 @@
+"""Sessions: logging in and out, refreshing, and the keys that access tokens are checked with."""
