@@ -29,8 +29,9 @@ up: setup ## run Hounsfield on http://127.0.0.1:8000 until Ctrl-C
 test: setup ## unit, contract and integration tests
 	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
 
-test-e2e: setup ## the same against real external servers (installs Debian packages, as root)
+test-e2e: setup ## the same against real external servers (installs Debian's Ceph and Chromium, as root)
 	$(BIN)/python -m tests.e2e.ceph install
+	$(BIN)/python -m tests.e2e.browser install
 	$(BIN)/python -m pytest tests/e2e
 
 lint: setup ## ruff, import rules

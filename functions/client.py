@@ -1,8 +1,10 @@
 """The few calls that the command line makes on a running Hounsfield."""
 
+import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,20 +19,60 @@ class CallFailed(HounsfieldError):
     """The server answered with a problem, or did not answer."""
 
 
+class Bearer(httpx.Auth):
+    """Sends an access token or API key. An access token that has expired is renewed, once per call, where its refresh
+    token is known; the call is then made again."""
+
+    def __init__(self, refresh_url: str, token: str | None) -> None:
+        self._refresh_url = refresh_url
+        self._token = token
+        self._refresh_token: str | None = None
+
+    def hold(self, answer: Any) -> None:
+        """Take the tokens of a log-in or refresh. Raises CallFailed for an answer without them."""
+        try:
+            self._token, self._refresh_token = str(answer["access_token"]), str(answer["refresh_token"])
+        except (KeyError, TypeError):
+            raise CallFailed(
+                "the server answered a log-in without tokens; see that the URL is right"
+            ) from None
+
+    def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """The request, and after a 401 the renewal and the request again; what was answered last counts."""
+        response = yield self._signed(request)
+        if response.status_code != httpx.codes.UNAUTHORIZED or self._refresh_token is None:
+            return
+        renewal = {"refresh_token": self._refresh_token}
+        self._refresh_token = None  # it is good for one use
+        answer = yield httpx.Request("POST", self._refresh_url, json=renewal, extensions=request.extensions)
+        if answer.is_success:
+            self.hold(_json(answer.read()))
+            yield self._signed(request)
+
+    def _signed(self, request: httpx.Request) -> httpx.Request:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
 class Client:
     """One logged-in user of one server."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
+        """`token` is an access token or an API key; without one, log in."""
+        base = url.rstrip("/") + "/api/"
+        self._bearer = Bearer(f"{base}auth/refresh", token.strip() if token else None)
         self._http = httpx.Client(
-            base_url=url.rstrip("/") + "/api/", timeout=httpx.Timeout(60, read=300), trust_env=False
+            base_url=base,
+            auth=self._bearer,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # cookies are for browsers
+            timeout=httpx.Timeout(60, read=300),
+            trust_env=False,
         )
-        if token:
-            self._http.headers["Authorization"] = f"Bearer {token.strip()}"
 
     def login(self, name: str, password: str) -> None:
         """Log in by e-mail or username. Raises CallFailed."""
-        answer = self._call("POST", "auth/login", json={"login": name, "password": password})
-        self._http.headers["Authorization"] = f"Bearer {answer['access_token']}"
+        self._bearer.hold(self._call("POST", "auth/login", json={"login": name, "password": password}))
 
     def register(self, email: str, password: str) -> None:
         """Make an account. Raises CallFailed."""
@@ -80,10 +122,7 @@ class Client:
         with self._errors():
             response = self._http.request(method, path, **body)
         _check(response)
-        try:
-            answer = response.json()
-        except ValueError:
-            answer = None
+        answer = _json(response.content)
         if not isinstance(answer, dict):
             raise CallFailed(
                 f"{self._address} answered, but not as Hounsfield does; see that the URL is right"
@@ -99,7 +138,10 @@ class Client:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except httpx.LocalProtocolError:  # its words quote the header, and so the token
+        except (
+            httpx.LocalProtocolError,
+            UnicodeEncodeError,
+        ):  # their words quote the header, and so the token
             raise CallFailed("the token or the URL has characters that cannot be sent") from None
         except httpx.RequestError as error:
             raise CallFailed(
@@ -121,6 +163,14 @@ def _opened(path: Path) -> IO[bytes]:
         return path.open("rb")
     except OSError as error:
         raise CallFailed(f"cannot read {path}: {error.strerror}") from error
+
+
+def _json(body: bytes) -> Any:
+    """The body as JSON; None where it is none."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _check(response: httpx.Response) -> None:

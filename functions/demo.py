@@ -29,7 +29,7 @@ SHOWN = {
 def demo_settings(data_dir: Path) -> Settings:
     """An installation of its own under `data_dir`: whatever the environment names as in use elsewhere stays untouched."""
     level = os.environ.get("HOUNSFIELD_LOG_LEVEL", "ERROR")
-    named = ("database_url", "storage_url", "model_url", "public_url", "jwks_url", "signing_key_file")
+    named = ("database_url", "storage_url", "model_url", "public_url", "jwks_url", "keys_dir")
     own: dict[str, object] = {
         **dict.fromkeys(named),
         "model_urls": {},

@@ -8,6 +8,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from functions.compat import ROUTES
 from shared.http.app import create_api, harden
 from shared.http.health import Readiness
 from shared.runtime import Bus, Consumer, Function, Services
@@ -48,7 +49,7 @@ class Host:
     @property
     def app(self) -> ASGIApp:
         """The application to serve."""
-        return harden(self.api, self._services)
+        return harden(self.api, self._services, ROUTES)
 
     def start(self) -> None:
         """Begin to handle events, and to heed access tokens that are called back elsewhere."""

@@ -15,34 +15,26 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from functions.auth.accounts.service import ensure_admin
+from functions.auth.limits import limits
 from functions.host import Host, load_functions
 from functions.inference.models import model_client
-from functions.upload.storage_routes import SIGNING
 from functions.upload.sweep import sweep_orphans
+from functions.wiring import make_services
 from shared.config import Settings
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.migrations import upgrade
-from shared.db.session import Database
 from shared.errors import Conflict, HounsfieldError, Unavailable
+from shared.http.server import make_server
 from shared.oip.server_process import ModelServerProcess
 from shared.runtime import Services
 from shared.runtime.postgres_bus import PostgresBus
-from shared.security.keys import KeyStore
-from shared.storage.factory import make_storage
+from shared.security.keys import key_store
 from shared.storage.s3 import S3Storage
 from shared.telemetry.logs import configure_logs
 
 log = structlog.get_logger(__name__)
 
 CLEAN_SECONDS = 3600.0
-
-
-def make_services(settings: Settings, database_url: str, base_url: str) -> Services:
-    """What functions need in any process: database, object store with its buckets, settings."""
-    storage = make_storage(settings, base_url, KeyStore(settings).secret(SIGNING))
-    if isinstance(storage, S3Storage):
-        storage.ensure_buckets(settings.cors_origins)
-    return Services(settings, Database(database_url, settings.database_pool_size), storage)
 
 
 class LocalStack:
@@ -68,7 +60,8 @@ class LocalStack:
     def url(self) -> str:
         """Where it answers."""
         host, port = self._socket.getsockname()[:2]
-        return self.settings.public_url or f"http://{host}:{port}"
+        scheme = "https" if self.settings.tls_cert_file else "http"
+        return self.settings.public_url or f"{scheme}://{host}:{port}"
 
     def wait(self) -> None:
         """Block until the server ends (by a signal or by `stop`)."""
@@ -90,6 +83,9 @@ class LocalStack:
         upgrade(database_url)
         services = make_services(settings, database_url, self.url)
         stack.callback(services.close)
+        services.once(key_store).complete()
+        if isinstance(services.storage, S3Storage):
+            services.storage.ensure_buckets(settings.cors_origins)
         if settings.admin_email and settings.admin_password:
             ensure_admin(services, settings.admin_email, settings.admin_password.get_secret_value())
         self._host(stack, services)
@@ -134,17 +130,15 @@ class LocalStack:
         stack.callback(host.stop, services.settings.drain_seconds)
         keep = timedelta(hours=services.settings.keep_events_hours)
         stack.enter_context(
-            _hourly({"events": lambda: bus.clean(keep), "objects": lambda: sweep_orphans(services)})
+            _hourly(
+                {
+                    "events": lambda: bus.clean(keep),
+                    "objects": lambda: sweep_orphans(services),
+                    "limits": services.once(limits).clean,
+                }
+            )
         )
-        config = uvicorn.Config(
-            host.app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=5,
-            server_header=False,
-        )
-        self._server = uvicorn.Server(config)
+        self._server = make_server(host.app, self.settings)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="http"
         )
@@ -175,7 +169,7 @@ def only_user_of(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def _hourly(chores: Mapping[str, Callable[[], int]]) -> Iterator[None]:
-    """Clear away old events and objects without a study every hour while the block runs."""
+    """Clear away what nobody needs any more, every hour while the block runs."""
     over = threading.Event()
 
     def work() -> None:

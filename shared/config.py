@@ -7,13 +7,16 @@ case holds its value.
 import os
 import re
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+"""What browsers send: small letters, no path (RFC 6454 §6.2)."""
 
 
 class Settings(BaseSettings):
@@ -95,18 +98,22 @@ class Settings(BaseSettings):
         100, ge=1, description="wrong passwords from one address before it is locked out for LOCK_MINUTES"
     )
     lock_minutes: float = Field(15, gt=0, description="how long a lock lasts, and how long failures count")
-    registrations_per_hour: int = Field(20, ge=1, description="accounts that one address may register")
+    registrations_per_hour: int = Field(100, ge=1, description="accounts that one address may register")
     resets_per_hour: int = Field(
         5, ge=1, description="password resets that may be asked for, for one account"
     )
     reset_minutes: float = Field(30, gt=0, description="life of a password reset token")
     tls_cert_file: Path | None = Field(None, description="certificate chain, PEM; with its key: serve HTTPS")
-    tls_key_file: Path | None = Field(None, description="private key of the certificate, PEM")
-    signing_key_file: Path | None = Field(
-        None, description="Ed25519 private key, PEM; unset is DATA_DIR/keys"
+    tls_key_file: Path | None = Field(
+        None, validate_default=True, description="private key of the certificate, PEM"
+    )
+    keys_dir: Path | None = Field(
+        None,
+        description="folder of the key rings, never written to but by `hounsfield keys`; "
+        "unset is DATA_DIR/keys, where missing keys are made",
     )
     jwks_url: str | None = Field(
-        None, description="where other functions read the public keys; unset reads the file"
+        None, description="where other functions read the public keys; unset reads the key folder"
     )
     bcrypt_cost: int = Field(12, ge=4, le=20, description="work of a password hash; each step doubles it")
     allow_registration: bool = Field(True, description="whether anybody may register an account")
@@ -132,6 +139,9 @@ class Settings(BaseSettings):
     oidc_client_id: str | None = Field(None, description="our client id there")
     oidc_client_secret: SecretStr | None = Field(None, description="our client secret there")
     oidc_scopes: str = Field("openid email profile", description="scopes that are asked for")
+    oidc_ca_file: Path | None = Field(
+        None, description="certificate authorities that the provider may have beside the usual ones, PEM"
+    )
     oidc_role_claim: str | None = Field(
         None, description="claim that names the role, or a list of groups; unset gives new accounts `user`"
     )
@@ -139,6 +149,20 @@ class Settings(BaseSettings):
 
     # Limits
     max_upload_bytes: int = Field(1 << 30, ge=1, description="largest request body")
+    max_head_bytes: int = Field(
+        32 << 10, ge=1 << 10, description="largest head of a request: its line and its headers"
+    )
+    max_connections: int = Field(
+        500, ge=1, description="open connections; one more takes the place of the one that rested longest"
+    )
+    head_seconds: float = Field(10, gt=0, description="a request's head must have come by then")
+    body_seconds: float = Field(30, gt=0, description="longest silence in a body that is sent")
+    answer_seconds: float = Field(
+        120, gt=0, description="how long a client may read nothing of an answer that waits for it"
+    )
+    idle_seconds: int = Field(
+        75, ge=1, description="how long a connection may rest between requests; more than a proxy in front"
+    )
     max_volume_bytes: int = Field(
         1 << 30, ge=1, description="largest volume, and all volumes of a study together, once decompressed"
     )
@@ -163,6 +187,34 @@ class Settings(BaseSettings):
         return (
             [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
         )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: list[str]) -> list[str]:
+        """What a browser sends as Origin is compared letter by letter; `*` may not be had with credentials."""
+        for origin in value:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin} is no origin; write https://host or https://host:port, without a path"
+                )
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; write an address, or a network such as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _has_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("tls_cert_file") is None):
+            raise ValueError("HTTPS needs both TLS_CERT_FILE and TLS_KEY_FILE; only one of them is set")
+        return value
 
     @field_validator("log_level")
     @classmethod

@@ -5,7 +5,9 @@ HounsfieldError
 ├── Unauthenticated 401       ├── TooLarge 413
 ├── Forbidden 403             ├── UnsupportedImage 415
 ├── NotFound 404              ├── Invalid 422
-└── Unavailable 503           └── TooManyRequests 429
+├── RequestTimeout 408        ├── TooManyRequests 429
+├── PreconditionFailed 412    ├── HeadTooLarge 431
+└── Unavailable 503
 
 Each class is one RFC 9457 problem type; `shared.http.problems` turns an instance into the response.
 """
@@ -66,10 +68,22 @@ class NotFound(HounsfieldError):
     status, slug, title = 404, "not-found", "Not found"
 
 
+class RequestTimeout(HounsfieldError):
+    """The request did not arrive in time."""
+
+    status, slug, title = 408, "request-timeout", "The request came too slowly"
+
+
 class Conflict(HounsfieldError):
     """The request contradicts the present state."""
 
     status, slug, title = 409, "conflict", "Conflict"
+
+
+class PreconditionFailed(HounsfieldError):
+    """It was changed since the caller read it."""
+
+    status, slug, title = 412, "precondition-failed", "Changed meanwhile"
 
 
 class TooLarge(HounsfieldError):
@@ -94,6 +108,12 @@ class TooManyRequests(HounsfieldError):
     """A rate or concurrency limit is reached."""
 
     status, slug, title = 429, "too-many-requests", "Too many requests"
+
+
+class HeadTooLarge(HounsfieldError):
+    """The request's line and headers are over their limit."""
+
+    status, slug, title = 431, "head-too-large", "Request header fields too large"
 
 
 class Unavailable(HounsfieldError):

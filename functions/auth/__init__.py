@@ -8,11 +8,15 @@ Events in: none. Events out: none. One folder per feature, each read in the orde
 from fastapi import APIRouter
 
 from functions.auth.accounts.routes import router as accounts
+from functions.auth.api_keys.routes import router as api_keys
+from functions.auth.oidc.routes import router as oidc
+from functions.auth.passwords.routes import router as passwords
 from functions.auth.sessions.routes import router as sessions
+from functions.auth.users.routes import router as users
 from shared.runtime.function import Function
 
 router = APIRouter()
-for feature in (accounts, sessions):
+for feature in (accounts, sessions, passwords, api_keys, users, oidc):
     router.include_router(feature)
 function = Function("auth", router)
 """HTTP routes of accounts and log-ins."""

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from functions.reporting.repository import ReportRepository
 from functions.reporting.schemas import ReportContent, ReportDetail, ReportSummary
-from functions.reporting.service import get_form, get_report
+from functions.reporting.service import get_form, get_report, note_list
 from shared.db.models import Report
 from shared.errors import Forbidden, Invalid, NotFound, Unauthenticated
 from shared.http.access import ReportsReader
@@ -34,13 +34,14 @@ def list_reports(
         None if user.reach(Action.REPORTS_READ) is Reach.TENANT else user.user_id, study_id
     )
     rows, next_cursor = paging.fetch(unit.session, query, Report.id)
+    note_list(unit, rows)
     return Page(items=[_summary(row) for row in rows], next_cursor=next_cursor)
 
 
 @router.get("/{id}", responses=READ_ERRORS)
 def read_report(id: UUID, unit: Unit, user: ReportsReader) -> ReportDetail:
     """One report as structured content; numbers are exact, units are UCUM."""
-    report = get_report(unit, user, id)
+    report = get_report(unit, user, id, "json")
     content = ReportContent.model_validate(report.content)
     return ReportDetail(**_summary(report).model_dump(), content=content)
 

@@ -1,6 +1,6 @@
 """Writes reports and decides who reads them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID
@@ -17,6 +17,7 @@ from shared.errors import NotFound
 from shared.events import ReportCreated
 from shared.ids import uuid7
 from shared.runtime import Reject, UnitOfWork
+from shared.security.audit import Detail
 from shared.security.policy import Action
 from shared.security.principal import Principal
 from shared.storage.port import ObjectRef
@@ -58,21 +59,39 @@ def create_report(unit: UnitOfWork, task_id: UUID) -> None:
     log.info("report created", report_id=str(content.report_id), task_id=str(task_id))
 
 
-def get_report(unit: UnitOfWork, user: Principal, id: UUID) -> Report:
-    """A report that the user may see. Raises NotFound."""
+def get_report(unit: UnitOfWork, user: Principal, id: UUID, form: str) -> Report:
+    """A report that the user may see, and now reads in `form`. Raises NotFound."""
     report = ReportRepository(unit.session, unit.tenant_id).get(id)
     if report is None or not user.may(Action.REPORTS_READ, report.owner_id):
         raise NotFound(f"there is no report {id} among those that you may see")
+    details: dict[str, Detail] = {"study": report.study_id, "form": form}
+    unit.audit("report.read", subject=("report", id), patient_id=_patient_of(report), details=details)
     return report
+
+
+def note_list(unit: UnitOfWork, rows: Sequence[Report]) -> None:
+    """Record which reports, of which studies and patients, the caller was shown."""
+    details: dict[str, Detail] = {
+        "reports": [report.id for report in rows],
+        "studies": sorted({str(report.study_id) for report in rows}),
+        "patients": sorted({_patient_of(report) for report in rows}),
+    }
+    unit.audit("report.list", details=details)
 
 
 def get_form(unit: UnitOfWork, user: Principal, id: UUID, extension: str) -> Artifact:
     """One stored form of a report that the user may see. Raises NotFound."""
-    report = get_report(unit, user, id)
+    report = get_report(unit, user, id, extension)
     artifact = ReportRepository(unit.session, unit.tenant_id).artifact(report.task_id, f"report-{extension}")
     if artifact is None:
         raise NotFound(f"report {id} has no {extension} form")
     return artifact
+
+
+def _patient_of(report: Report) -> str:
+    """The patient's pseudonym."""
+    patient_id: str = report.content["study"]["patient_id"]
+    return patient_id
 
 
 def reference(artifact: Artifact) -> ObjectRef:

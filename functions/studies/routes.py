@@ -8,7 +8,15 @@ from fastapi.responses import StreamingResponse
 
 from functions.studies.repository import StudyRepository
 from functions.studies.schemas import ArtifactOut, ScanOut, ScanSummary, StudyOut, StudySummary
-from functions.studies.service import artifact_out, describe_study, find_artifact, find_study, modalities_of
+from functions.studies.service import (
+    artifact_out,
+    describe_study,
+    find_artifact,
+    find_study,
+    modalities_of,
+    note_access,
+    note_list,
+)
 from shared.db.models import Study
 from shared.errors import Forbidden, NotFound, Unauthenticated
 from shared.events.types import Kind
@@ -35,6 +43,7 @@ def list_studies(
     """Your studies, newest first; an administrator sees the tenant's."""
     query = StudyRepository(unit.session, user).visible(kind, status)
     rows, cursor = paging.fetch(unit.session, query, Study.id)
+    note_list(unit, rows)
     return Page(items=[_summary(study, StudySummary) for study in rows], next_cursor=cursor)
 
 
@@ -52,6 +61,7 @@ def list_scans(
     """Your brain MRI scans, newest first."""
     query = StudyRepository(unit.session, user).visible("brain-mri", status)
     rows, cursor = paging.fetch(unit.session, query, Study.id)
+    note_list(unit, rows)
     return Page(items=[_summary(study, ScanSummary) for study in rows], next_cursor=cursor)
 
 
@@ -66,7 +76,9 @@ def get_scan(id: UUID, unit: Unit, user: StudiesReader) -> ScanOut:
 def list_artifacts(id: UUID, unit: Unit, user: StudiesReader) -> list[ArtifactOut]:
     """The files that the newest task made."""
     studies = StudyRepository(unit.session, user)
-    task = studies.newest_task(find_study(studies, id).id)
+    study = find_study(studies, id)
+    note_access(unit, "artifact.list", study)
+    task = studies.newest_task(study.id)
     return [artifact_out(artifact) for artifact in studies.artifacts(task.id)] if task else []
 
 
@@ -80,7 +92,9 @@ def get_artifact(
 ) -> Response:
     """A mask, overlay or report file; its ETag is its sha256."""
     studies = StudyRepository(unit.session, user)
-    artifact = find_artifact(studies, find_study(studies, id), role)
+    study = find_study(studies, id)
+    artifact = find_artifact(studies, study, role)
+    note_access(unit, "artifact.read", study, {"artifact": artifact.id, "role": artifact.role})
     return serve_file(unit.storage, artifact, artifact.filename, if_none_match)
 
 

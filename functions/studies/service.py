@@ -1,5 +1,6 @@
 """Putting a study together for its reader."""
 
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -8,7 +9,8 @@ from functions.studies.schemas import ArtifactOut, FindingOut, Results, StudyOut
 from shared.db.models import Artifact, InferenceTask, Study, TaskState
 from shared.errors import NotFound
 from shared.runtime import UnitOfWork
-from shared.security.sealing import name_sealer
+from shared.security.audit import Detail
+from shared.security.sealing import name_ring
 
 S = TypeVar("S", bound=StudyOut)
 
@@ -21,8 +23,22 @@ def find_study(studies: StudyRepository, id: UUID, kind: str | None = None) -> S
     return study
 
 
+def note_access(
+    unit: UnitOfWork, action: str, study: Study, details: Mapping[str, Detail] | None = None
+) -> None:
+    """Record that the caller did something to a study."""
+    unit.audit(action, subject=("study", study.id), patient_id=study.patient_id, details=details)
+
+
+def note_list(unit: UnitOfWork, rows: Sequence[Study]) -> None:
+    """Record which studies, of which patients, the caller was shown."""
+    patients = sorted({study.patient_id for study in rows})
+    unit.audit("study.list", details={"studies": [study.id for study in rows], "patients": patients})
+
+
 def describe_study(unit: UnitOfWork, studies: StudyRepository, study: Study, form: type[S]) -> S:
     """The study whole, in the form that the route answers with."""
+    note_access(unit, "study.read", study)
     task = studies.newest_task(study.id)
     fields = {name: getattr(study, name) for name in form.model_fields if hasattr(study, name)}
     return form.model_validate(
@@ -78,6 +94,4 @@ def _results(studies: StudyRepository, task: InferenceTask) -> Results:
 
 
 def _name_of(unit: UnitOfWork, study: Study) -> str | None:
-    if study.patient_name_sealed is None:
-        return None
-    return unit.services.once(name_sealer).open(study.patient_name_sealed, study.id.bytes)
+    return unit.services.once(name_ring).open_if_possible(study.patient_name_sealed, study.id)

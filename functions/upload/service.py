@@ -16,7 +16,7 @@ from shared.events import StudyIngested, UploadCompleted
 from shared.ids import uuid7
 from shared.runtime import UnitOfWork
 from shared.security.principal import Principal
-from shared.security.sealing import name_sealer
+from shared.security.sealing import name_ring
 
 MAX_MRI_FILES = 4
 MAX_FILENAME = 255
@@ -67,7 +67,7 @@ def receive_mri(
     digest = _digest(files, hashes)
     repository = UploadRepository(unit.session)
     if not duplicate and (known := repository.find_known(user.user_id, "brain-mri", digest)):
-        return Received(known, known=True, started=_start_again(unit, repository, known))
+        return _sent_again(unit, known, started=_start_again(unit, repository, known))
     study = _new_study(unit, user, patient, digest, duplicate)
     return _store(unit, repository, study, files, hashes)
 
@@ -86,7 +86,7 @@ def _start_again(unit: UnitOfWork, repository: UploadRepository, study: Study) -
 def _new_study(unit: UnitOfWork, user: Principal, patient: Patient, digest: str, duplicate: bool) -> Study:
     study_id = uuid7()
     name = patient.name.strip() if patient.name else ""
-    sealed = unit.services.once(name_sealer).seal(name, study_id.bytes) if name else None
+    sealed = unit.services.once(name_ring).seal(name, study_id) if name else None
     return Study(
         id=study_id,
         tenant_id=unit.tenant_id,
@@ -121,12 +121,22 @@ def _store(
             study.files.append(_put(unit, study.id, f"{prefix}original/", file, sha256))
         if (known := repository.add_unless_known(study)) is not None:
             unit.storage.delete_prefix("studies", prefix)
-            return Received(known, known=True, started=False)
+            return _sent_again(unit, known, started=False)
         unit.emit(UploadCompleted(upload_id=study.id, study_id=study.id, kind="brain-mri"))
     except BaseException:
         unit.storage.delete_prefix("studies", prefix)
         raise
+    _note(unit, "study.create", study, {"files": len(files)})
     return Received(study, known=False, started=True)
+
+
+def _sent_again(unit: UnitOfWork, study: Study, *, started: bool) -> Received:
+    _note(unit, "study.resend", study, {"started": started})
+    return Received(study, known=True, started=started)
+
+
+def _note(unit: UnitOfWork, action: str, study: Study, details: dict[str, int]) -> None:
+    unit.audit(action, subject=("study", study.id), patient_id=study.patient_id, details=details)
 
 
 def _put(unit: UnitOfWork, study_id: UUID, prefix: str, file: Incoming, sha256: str) -> StudyFile:

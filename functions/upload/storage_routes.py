@@ -24,7 +24,8 @@ SIGNING = "storage-urls"
 
 def url_signer(services: Services) -> UrlSigner:
     """Verifies what the folder store signed."""
-    return UrlSigner(services.once(key_store).secret(SIGNING))
+    keys = services.once(key_store)
+    return UrlSigner(lambda: keys.secrets(SIGNING))
 
 
 @router.get("/{bucket}/{key:path}", responses=problem_responses(Forbidden, NotFound))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from shared.http.deps import CurrentUser
 from shared.security.policy import Action
@@ -48,7 +48,7 @@ UserManager = Annotated[Principal, Depends(may(Action.USERS))]
 Auditor = Annotated[Principal, Depends(may(Action.AUDIT_READ))]
 
 
-def access_of(route: APIRoute) -> str:
+def access_of(route: RouteContext) -> str:
     """What the route asks for: an action, or `public: <reason>`. Raises ValueError for one that says nothing."""
     reason: str | None = getattr(route.endpoint, "public", None)
     if reason is not None:
@@ -63,9 +63,24 @@ def access_of(route: APIRoute) -> str:
 
 def describe_access(api: FastAPI) -> None:
     """Write each route's access into the OpenAPI document. Raises ValueError for a route that says none."""
-    for route in api.routes:
-        if isinstance(route, APIRoute):
-            route.openapi_extra = {**(route.openapi_extra or {}), EXTENSION: access_of(route)}
+    accesses = {
+        (route.path_format, method.lower()): access_of(route)
+        for route in iter_route_contexts(
+            api.routes
+        )  # `api.routes` itself holds included routers, not their routes
+        if isinstance(route.original_route, APIRoute)
+        for method in route.methods or ()
+    }
+    generate = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                operation[EXTENSION] = accesses[path, method]
+        return document
+
+    vars(api)["openapi"] = openapi
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:

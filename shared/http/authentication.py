@@ -24,6 +24,13 @@ def bearer_token(authorization: str | None) -> str | None:
     return token if scheme.lower() == "bearer" and token else None
 
 
+def has_credential(services: Services, scope: Scope) -> bool:
+    """Whether the request shows who it is from, rightly or not."""
+    headers = Headers(scope=scope)
+    named = "authorization" in headers or API_KEY_HEADER in headers
+    return named or cookie_names(scope, services.settings).access in cookies_of(scope)
+
+
 async def authenticate(services: Services, scope: Scope) -> Principal:
     """The caller. A header counts before a cookie. An access token costs no database query, an API key costs one.
 

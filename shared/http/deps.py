@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 
-from shared.http.authentication import API_KEY_HEADER, authenticate
+from shared.http.authentication import API_KEY_HEADER, authenticate, has_credential
 from shared.runtime.services import Services
 from shared.runtime.unit import UnitOfWork, unit_of_work
 from shared.security.audit import Actor
@@ -50,6 +50,22 @@ async def current_user(
 
 
 CurrentUser = Annotated[Principal, Depends(current_user)]
+
+
+async def maybe_user(
+    request: Request,
+    services: ServicesDep,
+    _: Annotated[object, Depends(_bearer)],
+    __: Annotated[object, Depends(_api_key)],
+    ___: Annotated[object, Depends(_cookie)],
+) -> Principal | None:
+    """Who is calling, when any credential came with the request. Raises Unauthenticated for a bad one."""
+    if not has_credential(services, request.scope):
+        return None
+    return await authenticate(services, request.scope)
+
+
+MaybeUser = Annotated[Principal | None, Depends(maybe_user)]
 
 
 def address_of(request: Request) -> str | None:

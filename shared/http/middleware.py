@@ -1,25 +1,31 @@
-"""ASGI middleware: path forms, HEAD, body limit, token before upload, trace context, security headers."""
+"""ASGI middleware: proxies, path forms, HEAD, token before upload, trace context, metrics."""
 
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from shared.errors import HounsfieldError, TooLarge
+from shared.errors import HounsfieldError
 from shared.http.authentication import authenticate
+from shared.http.bodies import UPLOAD
 from shared.http.problems import problem_response
 from shared.runtime.services import Services
 from shared.telemetry.metrics import HTTP_SECONDS
 from shared.telemetry.trace import traced
 
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+
+class TrustedProxies:
+    """Believes X-Forwarded-For and -Proto of the proxies that the settings name, and of nobody else."""
+
+    def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
+        believing: Any = ProxyHeadersMiddleware(cast(Any, app), list(proxies))
+        self.app: ASGIApp = believing if proxies else app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
 class PathForms:
@@ -52,55 +58,6 @@ class HeadAsGet:
         await self.app({**scope, "method": "GET"}, receive, without_body)
 
 
-DOCUMENT_BYTES = 1 << 20
-"""Largest body that is read into memory whole: JSON, a web form, a CloudEvent."""
-UPLOAD = "/process-mri"
-STORAGE = "/storage/"
-
-
-class BodyLimit:
-    """Answers 413 to a body over the limit, by its declared length or as soon as that much was received.
-
-    Only the routes that stream their body to disk take as much as `limit`; all others take DOCUMENT_BYTES.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        streamed = scope["path"] == UPLOAD or scope["path"].startswith(STORAGE)
-        limit = self.limit if streamed else min(self.limit, DOCUMENT_BYTES)
-        refusal = problem_response(_too_large(limit))
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdigit() and int(declared) > limit:
-            await refusal(scope, receive, send)
-            return
-        received, refused = 0, False
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise _too_large(limit)
-            return message
-
-        async def answer(message: Message) -> None:
-            """What the application says of a body that it could not read to its end is beside the point."""
-            nonlocal refused
-            if received > limit and message["type"] == "http.response.start":
-                refused = True
-                await refusal(scope, receive, send)
-            elif not refused:
-                await send(message)
-
-        await self.app(scope, counted, answer)
-
-
 class TokenFirst:
     """Asks who sends an upload before its body is read: a form goes to disk before any route runs."""
 
@@ -118,12 +75,8 @@ class TokenFirst:
         await self.app(scope, receive, send)
 
 
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"the body is larger than the limit of {limit} bytes")
-
-
 class Observed:
-    """Trace context in and out, duration metrics, security headers."""
+    """Trace context in and out, duration metrics."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -144,8 +97,6 @@ def _answering(
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["traceresponse"] = traceparent
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
             _observe(scope, message, time.monotonic() - started)
         await send(message)
 

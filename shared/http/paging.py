@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Depends, Query, Response
 from pydantic import BaseModel
-from sqlalchemy import Select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 
@@ -35,11 +35,16 @@ class Paging:
         self._request = request
         self._response = response
 
-    def fetch(self, session: Session, query: Select[T], id_column: Any) -> tuple[Sequence[T], UUID | None]:
-        """Rows of this page and the cursor of the next."""
+    def fetch(
+        self, session: Session, query: Select[T], id_column: Any, order: Any = None
+    ) -> tuple[Sequence[T], UUID | None]:
+        """Rows of this page and the cursor of the next. `order`: the column that tells which row is newer, if not
+        the id."""
+        by = id_column if order is None else order
         if self.cursor is not None:
-            query = query.where(id_column < self.cursor)
-        rows = session.scalars(query.order_by(id_column.desc()).limit(self.limit + 1)).all()
+            last = session.scalar(select(by).where(id_column == self.cursor)) if by is order else self.cursor
+            query = query.where(by < last)
+        rows = session.scalars(query.order_by(by.desc()).limit(self.limit + 1)).all()
         if len(rows) <= self.limit:
             return rows, None
         rows = rows[: self.limit]

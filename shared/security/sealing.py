@@ -5,16 +5,21 @@ and key id are authenticated too; they say how to open a name once keys or forma
 """
 
 import secrets
+from uuid import UUID
 
+import structlog
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from shared.runtime.services import Services
 from shared.security.keys import key_store
+from shared.security.rings import SecretRing, secret_id
+
+log = structlog.get_logger(__name__)
 
 VERSION = 1
-KEY_ID_BYTES = 4
+KEY_ID = slice(1, 5)
+"""Where the key id is."""
 NONCE_BYTES = 12
 """Random 96-bit nonces are good for 2**32 names under one key (NIST SP 800-38D §8.3)."""
 
@@ -30,7 +35,7 @@ class NameSealer:
         if len(secret) != 32:
             raise ValueError(f"the secret has 32 bytes, not {len(secret)}")
         self._cipher = AESGCM(secret)
-        self._header = bytes([VERSION]) + _key_id(secret)
+        self._header = bytes([VERSION]) + bytes.fromhex(secret_id(secret))
 
     def seal(self, text: str, context: bytes) -> bytes:
         """Encrypt `text`; it opens with the same `context` (the study id) only."""
@@ -49,12 +54,33 @@ class NameSealer:
             raise BrokenSeal("sealed for another context, or changed since") from None
 
 
-def name_sealer(services: Services) -> NameSealer:
-    """The process's sealer of patient names (`services.once(name_sealer)`)."""
-    return NameSealer(services.once(key_store).secret("patient-names"))
+class NameRing:
+    """Seals names with the newest key of a ring and opens them with whichever key they were sealed with."""
+
+    def __init__(self, ring: SecretRing) -> None:
+        self._ring = ring
+
+    def seal(self, text: str, study_id: UUID) -> bytes:
+        """Encrypt the name of a study's patient."""
+        return NameSealer(self._ring.newest.secret).seal(text, study_id.bytes)
+
+    def open(self, sealed: bytes, study_id: UUID) -> str:
+        """The name. Raises BrokenSeal."""
+        key_id = sealed[KEY_ID].hex()
+        secret = self._ring.get(key_id)
+        if secret is None:
+            raise BrokenSeal(f"sealed with the key {key_id}, which is not in the ring")
+        return NameSealer(secret).open(sealed, study_id.bytes)
+
+    def open_if_possible(self, sealed: bytes | None, study_id: UUID) -> str | None:
+        """The name; None, and a warning in the log, where it cannot be opened: a study is worth showing without."""
+        try:
+            return None if sealed is None else self.open(sealed, study_id)
+        except BrokenSeal as error:
+            log.warning("a patient name cannot be opened", study_id=str(study_id), why=str(error))
+            return None
 
 
-def _key_id(secret: bytes) -> bytes:
-    digest = hashes.Hash(hashes.SHA256())
-    digest.update(b"hounsfield/key-id" + secret)
-    return digest.finalize()[:KEY_ID_BYTES]
+def name_ring(services: Services) -> NameRing:
+    """The process's sealer of patient names (`services.once(name_ring)`)."""
+    return NameRing(services.once(key_store).names)

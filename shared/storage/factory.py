@@ -11,12 +11,12 @@ from shared.config import Settings
 from shared.storage.folder import FolderStorage
 from shared.storage.port import Storage
 from shared.storage.s3 import S3Storage
-from shared.storage.signing import UrlSigner
+from shared.storage.signing import Secret, UrlSigner
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
-def make_storage(settings: Settings, base_url: str, secret: bytes) -> Storage:
+def make_storage(settings: Settings, base_url: str, secret: Secret) -> Storage:
     """The store of HOUNSFIELD_STORAGE_URL. Raises ValueError for an address that it cannot understand.
 
     base_url: where clients reach the upload function; secret: signs the folder store's URLs. Unused for S3.

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal, cast
@@ -19,6 +19,8 @@ from shared.storage.port import Bucket
 
 Operation = Literal["get", "part"]
 METHODS: dict[str, Operation] = {"GET": "get", "PUT": "part"}
+Secret = bytes | Callable[[], Sequence[bytes]]
+"""What URLs are signed with: one secret, or the secrets of the moment: the first signs, any of them verifies."""
 _DOMAIN = b"hounsfield signed storage URL v1\n"
 """Keeps these signatures apart from others made with the same secret."""
 
@@ -52,16 +54,17 @@ class Grant:
 class UrlSigner:
     """Signs grants into URL paths and verifies them again."""
 
-    def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, secret: Secret, clock: Callable[[], float] = time.time) -> None:
         if not secret:
             raise ValueError("signed URLs need a secret that is not empty")
-        self._secret = secret
+        self._secrets = secret if callable(secret) else lambda: (secret,)
         self._clock = clock
 
     def sign(self, grant: Grant, expires: timedelta) -> str:
         """Path and query of the URL, without scheme and host. Raises Invalid: no such lifetime."""
         parameters = grant.parameters() | {"expires": str(int(self._clock()) + check_expiry(expires))}
-        parameters["signature"] = self._signature(grant.method, grant.bucket, grant.key, parameters)
+        newest = self._secrets()[0]
+        parameters["signature"] = _signature(newest, grant.method, grant.bucket, grant.key, parameters)
         return f"/api/storage/{grant.bucket}/{quote(grant.key)}?{urlencode(parameters, quote_via=quote)}"
 
     def verify(self, method: str, bucket: str, key: str, query: Mapping[str, str]) -> Grant:
@@ -69,7 +72,8 @@ class UrlSigner:
         signed = {name: value for name, value in query.items() if name != "signature"}
         given = query.get("signature", "").encode(errors="replace")
         # The signature is checked first and over everything: only what we signed ourselves is parsed.
-        if not hmac.compare_digest(given, self._signature(method, bucket, key, signed).encode()):
+        good = [_signature(secret, method, bucket, key, signed).encode() for secret in self._secrets()]
+        if not any(hmac.compare_digest(given, one) for one in good):
             raise Forbidden("This link was altered, is incomplete, or is used with another HTTP method.")
         if self._clock() >= int(signed["expires"]):
             raise Forbidden("This link has expired; ask for a new one.")
@@ -82,9 +86,10 @@ class UrlSigner:
             number=int(signed.get("number", 0)),
         )
 
-    def _signature(self, method: str, bucket: str, key: str, parameters: Mapping[str, str]) -> str:
-        signed = json.dumps([method, bucket, key, sorted(parameters.items())]).encode()
-        return hmac.new(self._secret, _DOMAIN + signed, hashlib.sha256).hexdigest()
+
+def _signature(secret: bytes, method: str, bucket: str, key: str, parameters: Mapping[str, str]) -> str:
+    signed = json.dumps([method, bucket, key, sorted(parameters.items())]).encode()
+    return hmac.new(secret, _DOMAIN + signed, hashlib.sha256).hexdigest()
 
 
 def attachment(filename: str) -> str:

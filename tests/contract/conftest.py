@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from http.cookiejar import DefaultCookiePolicy
 
 import pytest
 
@@ -29,7 +30,7 @@ LogIn = Callable[[TestClient, str], dict[str, str]]
 @pytest.fixture
 def services(database: Database, settings: Settings) -> Services:
     """What a process has; password hashes are cheap."""
-    cheap = settings.model_copy(update={"bcrypt_cost": 4})
+    cheap = settings.model_copy(update={"bcrypt_cost": 4, "registrations_per_hour": 10_000})
     return Services(
         cheap, database, make_storage(cheap, "http://testserver", KeyStore(cheap).secret(SIGNING))
     )
@@ -43,7 +44,21 @@ def client_for(services: Services) -> Iterator[ClientFor]:
         def start(*functions: Function) -> TestClient:
             hosted = [auth.function, *(other for other in functions if other is not auth.function)]
             app = harden(create_api(hosted, services, {}), services)
-            return stack.enter_context(TestClient(app))
+            client = stack.enter_context(TestClient(app))
+            client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # a program, no browser
+            return client
+
+        yield start
+
+
+@pytest.fixture
+def browser_for(services: Services) -> Iterator[ClientFor]:
+    """`browser_for(function, …, base_url=…)`: the same, keeping cookies."""
+    with ExitStack() as stack:
+
+        def start(*functions: Function, base_url: str = "http://testserver") -> TestClient:
+            app = harden(create_api([auth.function, *functions], services, {}), services)
+            return stack.enter_context(TestClient(app, base_url=base_url))
 
         yield start
 

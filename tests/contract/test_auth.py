@@ -147,7 +147,7 @@ class TestRegistration:
     ) -> None:
         tenant = make_tenant(services.database)
         chief = Registration.model_validate({**ANNA, "username": "chief", "email": "chief@a.example"})
-        service.create_user(services, chief, role=Role.ADMIN, tenant_id=tenant)
+        service.create_user(services, chief, service.COMMAND_LINE, role=Role.ADMIN, tenant_id=tenant)
         created = register(client, log_in(client, login="chief", password=PASSWORD)).json()
         with services.database.tenant(tenant) as session:
             assert session.get(User, UUID(created["id"])) is not None
@@ -266,7 +266,7 @@ class TestLogin:
         answer = client.post("/auth/login", json={field: name, "password": PASSWORD}).json()
         assert answer["access_token"] == answer["access"]
         assert answer["token_type"] == "bearer"
-        assert answer["expires_in"] == 3600
+        assert answer["expires_in"] == 900
         assert answer["user"] == account
 
     def test_takes_the_form_of_oauth2_clients(self, client: TestClient) -> None:
@@ -408,7 +408,8 @@ class TestTokens:
     @pytest.fixture
     def principal(self, client: TestClient, services: Services, anna: dict[str, str]) -> Principal:
         with services.database.system() as session:
-            return service.principal_of(session.scalars(select(User)).one())
+            user = session.scalars(select(User)).one()
+            return Principal(user.id, user.tenant_id, Role(user.role))
 
     @pytest.fixture
     def key(self, services: Services) -> Ed25519PrivateKey:
@@ -424,6 +425,7 @@ class TestTokens:
             "aud": "hounsfield-api",
             "sub": str(principal.user_id),
             "tenant": str(principal.tenant_id),
+            "sid": str(uuid7()),
             "role": "user",
             "iat": now,
             "exp": now + timedelta(minutes=5),

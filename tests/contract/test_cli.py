@@ -10,16 +10,22 @@ from uuid import UUID
 
 import psutil
 import pytest
+from sqlalchemy import select
 
 from shared.config import Settings
+from shared.db.models import Tenant, User
 from shared.db.session import Database
 from shared.events import StudyIngested
 from shared.ids import uuid7
 from shared.runtime import Function, Reject, Services, UnitOfWork
 from shared.runtime.postgres_bus import PostgresBus
 from shared.runtime.unit import unit_of_work
+from shared.security.keys import key_store
+from shared.security.sealing import KEY_ID, name_ring
+from tests.builders import make_user
 from tests.conftest import open_folder
 from tests.contract.test_bus import eventually
+from tests.contract.test_key_rotation import add_study, sealed_names
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -47,7 +53,7 @@ def test_config_prints_every_setting_and_no_secret(hounsfield: Run, monkeypatch:
 
 
 def test_every_command_explains_itself(hounsfield: Run) -> None:
-    for command in ("up", "demo", "config", "migrate", "create-admin", "submit", "dead-letters"):
+    for command in ("up", "demo", "config", "migrate", "create-admin", "submit", "dead-letters", "keys"):
         done = hounsfield(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
@@ -152,6 +158,95 @@ def test_an_administrator_is_made_once(hounsfield: Run, database: Database) -> N
     refused = hounsfield("create-admin", "other@hospital.example", answer="password\n")
     assert refused.returncode == 1
     assert "common" in refused.stderr
+
+
+def test_an_administrator_may_be_the_first_of_a_new_tenant(hounsfield: Run, database: Database) -> None:
+    secret = ("--password", "a long pass phrase")
+    assert hounsfield("create-admin", "a@b.example", *secret, "--tenant", "eye-clinic").returncode == 0
+    with database.system() as session:
+        (slug,) = session.scalars(select(Tenant.slug).join(User).where(User.email == "a@b.example"))
+    assert slug == "eye-clinic"
+    other = hounsfield("create-admin", "a@b.example", *secret, "--tenant", "other")
+    assert (other.returncode, "another tenant" in other.stderr) == (1, True)
+    bad = hounsfield("create-admin", "c@b.example", *secret, "--tenant", "Eye clinic")
+    assert (bad.returncode, "small letters" in bad.stderr) == (1, True)
+
+
+def test_a_folder_of_keys_is_made_by_one_command_and_grows_by_others(hounsfield: Run, tmp_path: Path) -> None:
+    folder = ("--keys-dir", str(tmp_path / "keys"))
+
+    def listed() -> list[tuple[str, str]]:
+        lines = hounsfield("keys", "list", *folder).stdout.splitlines()
+        return [(ring, state) for ring, _, state, _ in (line.split("\t") for line in lines)]
+
+    assert listed() == []
+    assert not (tmp_path / "keys").exists()
+    made = hounsfield("keys", "rotate", "all", *folder)
+    assert (made.returncode, len(made.stdout.splitlines())) == (0, 4)
+    rings = ["signing", "names", "audit", "root"]
+    assert listed() == [(ring, "used") for ring in rings]
+    assert hounsfield("keys", "rotate", *folder).returncode == 0
+    assert hounsfield("keys", "rotate", "all", "--after", "10", *folder).returncode == 0
+    states = [(ring, state.split(" ")[:2]) for ring, state in listed()]
+    assert states == [
+        ("signing", ["kept"]),
+        ("signing", ["used"]),
+        ("signing", ["used", "from"]),
+        ("names", ["used"]),
+        ("names", ["used", "from"]),
+        ("audit", ["used"]),
+        ("audit", ["used", "from"]),
+        ("root", ["used"]),
+    ]
+    assert hounsfield("keys", "rotate", "nonsense", *folder).returncode == 2
+
+
+def test_a_running_process_heeds_what_the_command_line_does_to_its_keys(
+    hounsfield: Run, services: Services, tenant_id: UUID, database: Database
+) -> None:
+    owner, names = make_user(database, tenant_id), services.once(name_ring)
+    study_id = add_study(services, owner, "A patient")
+    old = services.once(key_store).names.newest.key_id
+    assert hounsfield("keys", "rotate", "names").returncode == 0
+    eventually(lambda: services.once(key_store).names.newest.key_id != old)
+    refused = hounsfield("keys", "retire", old)
+    assert (refused.returncode, "may be in use until" in refused.stderr) == (1, True)
+    assert hounsfield("keys", "reseal").stdout.strip() == "1 names sealed anew"
+    assert hounsfield("keys", "reseal").stdout.strip() == "0 names sealed anew"
+    assert f"names {old}: stays: what was made" in hounsfield("keys", "retire").stdout
+    sealed = sealed_names(services, tenant_id)[study_id]
+    assert names.open(sealed, study_id) == "A patient"
+    assert sealed[KEY_ID].hex() == services.once(key_store).names.newest.key_id
+
+
+def test_a_name_that_cannot_be_sealed_anew_is_told_of(
+    hounsfield: Run, services: Services, tenant_id: UUID, database: Database
+) -> None:
+    study_id = add_study(services, make_user(database, tenant_id), b"never sealed")
+    done = hounsfield("keys", "reseal")
+    assert (done.returncode, done.stdout.strip()) == (1, "0 names sealed anew, 1 left as they were")
+    assert str(study_id) in done.stderr
+
+
+def test_keys_are_not_cared_for_without_a_database(
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HOUNSFIELD_DATABASE_URL")
+    for command in ("reseal", "retire"):
+        done = hounsfield("keys", command, "--data-dir", str(tmp_path / "new"))
+        assert (done.returncode, "no database yet" in done.stderr) == (1, True)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_key_of_a_mounted_folder_is_named_with_what_makes_it(
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOUNSFIELD_KEYS_DIR", str(tmp_path / "mounted"))
+    done = hounsfield("create-admin", "chief@hospital.example", "--password", "a long pass phrase")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert str(tmp_path / "mounted" / "audit") in done.stderr
+    assert "hounsfield keys rotate audit --keys-dir" in done.stderr
+    assert not (tmp_path / "mounted").exists()
 
 
 def test_migrating_a_new_database_is_harmless(hounsfield: Run) -> None:

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import BrowserContext
 
+from tests.e2e import browser as chromium
 from tests.e2e.ceph import Ceph, installed, running
 
 
@@ -16,3 +18,12 @@ def ceph() -> Iterator[Ceph]:
         pytest.skip("CEPH MISSING: run `python -m tests.e2e.ceph install` as root")
     with tempfile.TemporaryDirectory(prefix="ceph-") as folder, running(Path(folder)) as ceph:
         yield ceph
+
+
+@pytest.fixture
+def browser() -> Iterator[BrowserContext]:
+    """Chromium with an empty profile, or a loud skip where its package is missing."""
+    if not chromium.installed():
+        pytest.skip("CHROMIUM MISSING: run `python -m tests.e2e.browser install` as root")
+    with chromium.fresh_browser() as browser:
+        yield browser

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    computed_field,
 )
 from pydantic_core import PydanticCustomError
 
@@ -62,6 +63,24 @@ class Profile(BaseModel):
     phone: Line | None = None
 
 
+class ProfileChange(Profile):
+    """The fields that are sent are set, the others stay."""
+
+    camel_name: Line | None = Field(
+        default=None, validation_alias="fullName", description="another spelling of full_name"
+    )
+
+    def changes(self, full_name: str | None) -> dict[str, Any]:
+        """What was sent, to an account whose full name is this one.
+
+        Accounts are shown with both spellings; whoever sends one back with one of them edited means that one.
+        """
+        sent = self.model_dump(exclude_unset=True, exclude={"camel_name"})
+        if "camel_name" in self.model_fields_set and sent.get("full_name") == full_name:
+            sent["full_name"] = self.camel_name
+        return sent
+
+
 class Registration(Profile):
     """A new account."""
 
@@ -87,3 +106,8 @@ class Account(Profile):
     is_active: bool
     created_at: datetime
     updated_at: datetime
+
+    @computed_field(alias="fullName", description="full_name, as an older system spelled it")
+    def camel_name(self) -> str | None:
+        """The name again."""
+        return self.full_name

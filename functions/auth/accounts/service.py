@@ -11,64 +11,96 @@ from sqlalchemy.orm import Session
 
 from functions.auth.accounts import repository
 from functions.auth.accounts.repository import Taken
-from functions.auth.accounts.schemas import Registration
+from functions.auth.accounts.schemas import ProfileChange, Registration
+from functions.auth.accounts.tenants import DEFAULT_TENANT, default_tenant, tenant_named
+from functions.auth.limits import address_subject, limits
 from functions.auth.passwords.rules import password_hasher, password_problem
+from functions.auth.sessions.service import end_all_sessions
 from shared.db.models import User
 from shared.db.models.accounts import Role
-from shared.errors import Forbidden, Invalid, Unauthenticated
+from shared.errors import Conflict, Forbidden, Invalid, Unauthenticated
 from shared.runtime.services import Services
+from shared.runtime.unit import unit_of_work
+from shared.security.audit import Actor
 from shared.security.policy import Action, Reach
 from shared.security.principal import Principal
+from shared.security.revocations import revocations
 
-DEFAULT_TENANT = "default"
+COMMAND_LINE = Actor(None, "command-line")
+"""Whoever may start the program; the first administrator comes from there."""
 _NAME_TRIES = 5
 
 
-def register(services: Services, registration: Registration, caller: Principal | None) -> User:
+def register(
+    services: Services, registration: Registration, caller: Principal | None, address: str | None
+) -> User:
     """Make an account for the caller or, when an administrator calls, for somebody of the same tenant.
 
-    Raises Forbidden where registration is closed, Invalid for a poor password, Taken.
+    Raises Forbidden where registration is closed, Invalid for a poor password, Taken, TooManyRequests.
     """
     if caller is not None and caller.reach(Action.USERS) is Reach.TENANT:
         _require_still_admin(services, caller)
         role = registration.role or Role.USER
-        return create_user(services, registration, role=role, tenant_id=caller.tenant_id)
+        actor = Actor(caller.user_id, str(caller.credential), address)
+        return create_user(services, registration, actor, role=role, tenant_id=caller.tenant_id)
     if not services.settings.allow_registration:
         raise Forbidden("registration is closed here; ask an administrator for an account")
-    return create_user(services, registration)
+    guard = services.once(limits)
+    guard.charge(guard.rules.register_address, address_subject(address))
+    return create_user(services, registration, Actor(None, "registration", address))
 
 
 def create_user(
-    services: Services, registration: Registration, *, role: Role = Role.USER, tenant_id: UUID | None = None
+    services: Services,
+    registration: Registration,
+    actor: Actor,
+    *,
+    role: Role = Role.USER,
+    tenant_id: UUID | None = None,
 ) -> User:
     """Make an account, in the default tenant unless another is named; `registration.role` is not looked at.
 
     Raises Invalid for a poor password, Taken.
     """
-    password = _good_password(registration)
+    password = good_password(registration)
     hashed = services.once(password_hasher).hash(password)  # slow on purpose, so before the transaction
     profile = registration.model_dump(exclude={"email", "username", "password", "role"})
-    with services.database.system() as session:
-        tenant_id = tenant_id or repository.tenant_named(session, DEFAULT_TENANT, "Default")
-        account = {"tenant_id": tenant_id, "email": registration.email, "password_hash": hashed, "role": role}
-        return _add(session, _usernames(registration), {**account, **profile})
+    return add_user(
+        services,
+        actor,
+        tenant_id or services.once(default_tenant),
+        usernames(registration.email, registration.username),
+        {"email": registration.email, "password_hash": hashed, "role": role, **profile},
+    )
 
 
-def ensure_admin(services: Services, email: str, password: str) -> User:
+def add_user(
+    services: Services, actor: Actor, tenant_id: UUID, candidates: Iterator[str], account: dict[str, Any]
+) -> User:
+    """Insert an account under the first username that is free. Raises Taken."""
+    with unit_of_work(services, tenant_id, actor) as unit:
+        user = _add(unit.session, candidates, {"tenant_id": tenant_id, **account})
+        unit.audit("user.create", subject=("user", user.id), details={"role": user.role})
+        return user
+
+
+def ensure_admin(services: Services, email: str, password: str, tenant: str = DEFAULT_TENANT) -> User:
     """Make sure that `email` is an active administrator. One that is already keeps its password.
 
-    An account that is promoted gets the password that is given here: whoever registered the address before, with a
-    password of their own, must not become an administrator by it.
-    Raises pydantic.ValidationError for a bad address, Invalid for a poor password.
+    An account that is promoted gets the password that is given here, and its sessions end: whoever registered the
+    address before, with a password of their own, must not become an administrator by it.
+    Raises pydantic.ValidationError for a bad address, Invalid for a poor password, Conflict where the account belongs
+    to another tenant.
     """
     registration = Registration(email=email, password=SecretStr(password))
-    promoted = _promote(services, registration)
+    tenant_id = tenant_named(services, tenant)
+    promoted = _promote(services, registration, tenant_id)
     if promoted is not None:
         return promoted
     try:
-        return create_user(services, registration, role=Role.ADMIN)
+        return create_user(services, registration, COMMAND_LINE, role=Role.ADMIN, tenant_id=tenant_id)
     except Taken:  # another replica that started at the same time was first
-        promoted = _promote(services, registration)
+        promoted = _promote(services, registration, tenant_id)
         if promoted is None:
             raise
         return promoted
@@ -82,10 +114,10 @@ def own_account(session: Session, caller: Principal) -> User:
     return user
 
 
-def change_profile(session: Session, caller: Principal, changes: dict[str, Any]) -> User:
-    """Set the named profile fields of the caller. Raises Unauthenticated as `own_account` does."""
+def change_profile(session: Session, caller: Principal, profile: ProfileChange) -> User:
+    """Set the profile fields that the caller sent. Raises Unauthenticated as `own_account` does."""
     user = own_account(session, caller)
-    for field, value in changes.items():
+    for field, value in profile.changes(user.full_name).items():
         setattr(user, field, value)
     session.flush()
     return user
@@ -99,7 +131,8 @@ def _require_still_admin(services: Services, caller: Principal) -> None:
         raise Forbidden("this account is no longer an administrator")
 
 
-def _good_password(registration: Registration) -> str:
+def good_password(registration: Registration) -> str:
+    """The password that somebody registers with. Raises Invalid, naming the field, for a poor one."""
     password = registration.password.get_secret_value()
     local_part = registration.email.partition("@")[0]
     problem = password_problem(password, registration.email, local_part, registration.username or local_part)
@@ -108,23 +141,31 @@ def _good_password(registration: Registration) -> str:
     return password
 
 
-def _promote(services: Services, registration: Registration) -> User | None:
+def _promote(services: Services, registration: Registration, tenant_id: UUID) -> User | None:
     with services.database.system() as session:
         user = repository.by_email(session, registration.email)
-        if user is not None and not (user.role == Role.ADMIN and user.is_active):
-            user.password_hash = services.once(password_hasher).hash(_good_password(registration))
-            user.role, user.is_active = Role.ADMIN, True
-            session.flush()
-            session.refresh(user)
+    if user is None or (user.tenant_id == tenant_id and user.role == Role.ADMIN and user.is_active):
         return user
+    if user.tenant_id != tenant_id:
+        raise Conflict("the account with this e-mail address belongs to another tenant")
+    hashed = services.once(password_hasher).hash(good_password(registration))
+    with unit_of_work(services, tenant_id, COMMAND_LINE) as unit:
+        user = unit.session.get_one(User, user.id)
+        user.password_hash, user.role, user.is_active = hashed, Role.ADMIN, True
+        moment = end_all_sessions(unit.session, user.id)
+        unit.audit("user.update", subject=("user", user.id), details={"role": Role.ADMIN, "password": "set"})
+        unit.session.flush()
+        unit.session.refresh(user)
+    services.once(revocations).end_account(user.id, moment)
+    return user
 
 
-def _usernames(registration: Registration) -> Iterator[str]:
-    """The username that was asked for, or some made from the e-mail address until one is free."""
-    if registration.username is not None:
-        yield registration.username
+def usernames(email: str, wanted: str | None) -> Iterator[str]:
+    """The username that is wanted, or some made from the e-mail address until one is free."""
+    if wanted is not None:
+        yield wanted
         return
-    stem = re.sub(r"[^A-Za-z0-9._+-]", "", registration.email.partition("@")[0])[:48].lstrip("._+-")
+    stem = re.sub(r"[^A-Za-z0-9._+-]", "", email.partition("@")[0])[:48].lstrip("._+-")
     if len(stem) >= 2:
         yield stem
     for _ in range(_NAME_TRIES):

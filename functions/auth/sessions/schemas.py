@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 
 from functions.auth.accounts.schemas import Account, Line
@@ -33,14 +33,34 @@ class Credentials(BaseModel):
         return self.login or self.email or self.username or ""
 
 
-class AccessToken(BaseModel):
-    """A log-in that succeeded."""
+class LoggedIn(BaseModel):
+    """A session's tokens; `access` and `refresh` are the same two under the names that an older system gave them."""
 
     access_token: str
-    access: str = Field(description="the same token, under the name that an older system gave it")
+    access: str
+    refresh_token: str
+    refresh: str
     token_type: Literal["bearer"] = "bearer"
-    expires_in: int = Field(description="seconds")
+    expires_in: int = Field(description="seconds that the access token is good for")
+    refresh_expires_in: int = Field(description="seconds that the refresh token is good for")
+    csrf_token: str = Field(description="what browsers send as X-CSRF-Token")
     user: Account
+
+
+class Refresh(BaseModel):
+    """A refresh token, by either name; browsers send nothing and are known by their cookie."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    refresh_token: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("refresh_token", "refresh", "refreshToken")
+    )
+
+
+class Logout(Refresh):
+    """Which session ends: that of the refresh token or, without one, that of the request's own credential."""
+
+    everywhere: bool = Field(default=False, description="end all sessions of the account")
 
 
 class KeySet(BaseModel):

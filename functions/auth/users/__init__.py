@@ -1,1 +1,1 @@
-"""Accounts as administrators see them."""
+"""Accounts as administrators see them: found, changed, removed."""

@@ -1,13 +1,16 @@
 """What the command line's client makes of servers that are not Hounsfield, or go away."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from functions.client import CallFailed, Client
+from functions.client import Bearer, CallFailed, Client
 
 Answer = tuple[int, str, bytes, int]
 Serve = Callable[[Answer], str]
@@ -79,5 +82,117 @@ def test_neither_token_nor_password_is_repeated() -> None:
         Client("http://me:hunter2@127.0.0.1:9", "hunter2\nx").wait("x", lambda _: None, 1)
     assert "hunter2" not in caught.value.detail
     with pytest.raises(CallFailed) as caught:
+        Client("http://me:hunter2@127.0.0.1:9", "hunter2é").wait("x", lambda _: None, 1)
+    assert "hunter2" not in caught.value.detail
+    with pytest.raises(CallFailed) as caught:
         Client("http://me:hunter2@127.0.0.1:9", "hunter2").wait("x", lambda _: None, 1)
     assert "hunter2" not in caught.value.detail
+
+
+@dataclass
+class FewAnswers:
+    """A server that takes one access token at a time; renewing makes the next."""
+
+    url: str
+    good: str = "access-1"
+    renewals: list[str] = field(default_factory=list)
+    seen: list[tuple[str, str, bytes, str | None]] = field(default_factory=list)
+    """Path, Authorization header, body, Cookie header of each request."""
+
+
+@pytest.fixture
+def server() -> Iterator[FewAnswers]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.reply(b"")
+
+        def do_POST(self) -> None:
+            self.reply(self.rfile.read(int(self.headers["Content-Length"])))
+
+        def reply(self, body: bytes) -> None:
+            bearer = self.headers.get("Authorization", "")
+            state.seen.append((self.path, bearer, body, self.headers.get("Cookie")))
+            if self.path == "/api/auth/login":
+                self.answer(200, {"access_token": "access-0", "refresh_token": "refresh-0"})
+            elif self.path == "/api/auth/refresh":
+                state.renewals.append(json.loads(body)["refresh_token"])
+                known = state.renewals[-1] == "refresh-0"
+                tokens = {"access_token": "access-1", "refresh_token": "refresh-1"}
+                self.answer(200 if known else 401, tokens if known else {"detail": "log in again"})
+            elif bearer == f"Bearer {state.good}":
+                self.answer(200, {"id": "x", "task": {"state": "FAILURE"}, "status": "rejected"})
+            else:
+                self.answer(401, {"detail": "the access token has expired"})
+
+        def answer(self, status: int, content: dict[str, Any]) -> None:
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Set-Cookie", "hounsfield_access=secret; Path=/")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    state = FewAnswers(f"http://127.0.0.1:{http.server_port}")
+    thread = threading.Thread(target=http.serve_forever)
+    thread.start()
+    yield state
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+def logged_in(server: FewAnswers) -> Client:
+    client = Client(server.url)
+    client.login("anna", "a long passphrase")
+    return client
+
+
+def test_an_expired_access_token_is_renewed_and_the_files_are_sent_again(
+    server: FewAnswers, tmp_path: Path
+) -> None:
+    volume = tmp_path / "flair.nii.gz"
+    volume.write_bytes(b"voxels")
+    assert logged_in(server).submit_mri([volume], {})["id"] == "x"
+    paths = [path.removeprefix("/api/") for path, *_ in server.seen]
+    assert paths == ["auth/login", "process-mri", "auth/refresh", "process-mri"]
+    assert [bearer for _, bearer, *_ in server.seen[1:]] == ["Bearer access-0", "", "Bearer access-1"]
+    assert all(b"voxels" in body for path, _, body, _ in server.seen if path.endswith("process-mri"))
+
+
+def test_a_download_goes_on_with_the_renewed_token(server: FewAnswers, tmp_path: Path) -> None:
+    target = logged_in(server).download("/api/reports/1/pdf", tmp_path / "report.pdf")
+    assert b"rejected" in target.read_bytes()
+
+
+def test_a_refresh_token_is_used_once(server: FewAnswers) -> None:
+    client = logged_in(server)
+    server.good = "nothing"
+    with pytest.raises(CallFailed, match="has expired"):
+        client.wait("x", lambda _: None, 1)
+    with pytest.raises(CallFailed, match="log in again"):
+        client.wait("x", lambda _: None, 1)
+    with pytest.raises(CallFailed, match="has expired"):
+        client.wait("x", lambda _: None, 1)
+    assert server.renewals == ["refresh-0", "refresh-1"]
+
+
+def test_an_api_key_is_sent_as_it_is_and_never_renewed(server: FewAnswers) -> None:
+    server.good = "hsk_key"
+    Client(server.url, " hsk_key\n").wait("x", lambda _: None, 1)
+    with pytest.raises(CallFailed, match="has expired"):
+        Client(server.url, "hsk_other").wait("x", lambda _: None, 1)
+    assert server.renewals == []
+
+
+def test_no_cookie_is_kept(server: FewAnswers) -> None:
+    logged_in(server).wait("x", lambda _: None, 1)
+    assert {cookie for *_, cookie in server.seen} == {None}
+
+
+def test_a_log_in_without_tokens_is_told_so() -> None:
+    with pytest.raises(CallFailed, match="without tokens"):
+        Bearer("http://127.0.0.1:9", None).hold({"detail": "welcome"})

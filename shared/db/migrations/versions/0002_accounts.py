@@ -59,6 +59,8 @@ def _create_tables() -> None:
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("key_id", sa.String(), nullable=False),
+        sa.Column("seal", sa.LargeBinary(), nullable=False),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_audit_heads_tenant_id_tenants")),
         sa.PrimaryKeyConstraint("tenant_id", name=op.f("pk_audit_heads")),
     )
@@ -85,9 +87,9 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_log")),
     )
     op.create_index("ix_audit_log_actor", "audit_log", ["tenant_id", "actor_id"], unique=False)
+    op.create_index("ix_audit_log_at", "audit_log", ["tenant_id", "at"], unique=False)
     op.create_index("ix_audit_log_patient", "audit_log", ["tenant_id", "patient_id"], unique=False)
     op.create_index("ix_audit_log_subject", "audit_log", ["tenant_id", "subject_id"], unique=False)
-    op.create_index(op.f("ix_audit_log_tenant_id"), "audit_log", ["tenant_id"], unique=False)
     op.create_index("uq_audit_log_seq", "audit_log", ["tenant_id", "seq"], unique=True)
     op.create_table(
         "api_keys",
@@ -224,9 +226,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_api_keys_tenant_id"), table_name="api_keys")
     op.drop_table("api_keys")
     op.drop_index("uq_audit_log_seq", table_name="audit_log")
-    op.drop_index(op.f("ix_audit_log_tenant_id"), table_name="audit_log")
     op.drop_index("ix_audit_log_subject", table_name="audit_log")
     op.drop_index("ix_audit_log_patient", table_name="audit_log")
+    op.drop_index("ix_audit_log_at", table_name="audit_log")
     op.drop_index("ix_audit_log_actor", table_name="audit_log")
     op.drop_table("audit_log")
     op.drop_table("audit_heads")

@@ -37,7 +37,7 @@ def test_any_other_password_is_accepted(password: str) -> None:
 
 
 def test_the_list_of_common_passwords_holds_only_what_no_other_rule_refuses() -> None:
-    listed = (files("functions.auth") / "common_passwords.txt").read_text("utf-8").split()
+    listed = (files("functions.auth.passwords") / "common_passwords.txt").read_text("utf-8").split()
     assert len(listed) > 200
     assert len(set(listed)) == len(listed)
     assert all(len(word) >= 8 and word == word.casefold() for word in listed)

@@ -5,12 +5,16 @@ import stat
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from shared.config import Settings
@@ -20,17 +24,32 @@ from shared.errors import Unauthenticated, Unavailable
 from shared.ids import uuid7
 from shared.runtime.services import Services
 from shared.security.keys import KeyStore, key_id, key_store, token_issuer, token_verifier
-from shared.security.principal import Principal
+from shared.security.principal import Credential, CredentialKind, Principal
+from shared.security.ring_folder import RINGS
 from shared.security.tokens import TokenVerifier
 from shared.storage.factory import make_storage
+from tests.contract.test_bus import eventually
 
-ANNA = Principal(uuid7(), uuid7(), Role.DOCTOR)
+ANNA = Principal(uuid7(), uuid7(), Role.DOCTOR, Credential(CredentialKind.TOKEN, uuid7()))
 
 
 def make_services(settings: Settings) -> Services:
     """Services whose database is never connected to."""
     database = Database("postgresql+psycopg2://nobody@127.0.0.1:1/none")
     return Services(settings, database, make_storage(settings, "http://127.0.0.1", b"secret"))
+
+
+def old_installation(data_dir: Path) -> Ed25519PrivateKey:
+    """The one key that there was before there were rings."""
+    key = Ed25519PrivateKey.generate()
+    (data_dir / "keys").mkdir()
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (data_dir / "keys" / "signing.pem").write_bytes(pem)
+    return key
+
+
+def kid(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])
 
 
 @pytest.fixture
@@ -83,20 +102,31 @@ def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> Non
     assert len(keys) == 1
     (file,) = (tmp_path / "keys").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
 
-def test_a_configured_key_that_is_missing_is_not_made(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        _ = KeyStore(Settings(signing_key_file=tmp_path / "missing.pem")).private_key
+def test_a_key_that_is_missing_in_a_configured_folder_is_not_made_but_asked_for(tmp_path: Path) -> None:
+    store = KeyStore(Settings(keys_dir=tmp_path / "keys"))
+    for ring in store.rings:
+        with pytest.raises(FileNotFoundError, match=f"hounsfield keys rotate {ring.name}") as missing:
+            _ = ring.current
+        assert f"{ring.name}." in missing.value.filename
     assert not list(tmp_path.iterdir())
 
 
 def test_a_configured_key_of_another_kind_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "ec.pem"
+    file = tmp_path / "signing.pem"
     key = ec.generate_private_key(ec.SECP256R1())
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(ValueError, match="Ed25519"):
-        _ = KeyStore(Settings(signing_key_file=file)).private_key
+        _ = KeyStore(Settings(keys_dir=tmp_path)).private_key
+
+
+def test_every_ring_can_be_filled_at_once(tmp_path: Path) -> None:
+    store = KeyStore(Settings(data_dir=tmp_path))
+    store.complete()
+    store.complete()
+    assert [len(ring.kept()) for ring in store.rings] == [1, 1, 1, 1]
 
 
 def test_secrets_differ_by_purpose_and_by_key(tmp_path: Path) -> None:
@@ -104,6 +134,82 @@ def test_secrets_differ_by_purpose_and_by_key(tmp_path: Path) -> None:
     assert len({one.secret("x"), one.secret("y"), another.secret("x")}) == 3
     assert one.secret("x") == one.secret("x")
     assert len(one.secret("x")) == 32
+
+
+def test_a_rotation_of_the_signing_key_leaves_derived_secrets_as_they_are(tmp_path: Path) -> None:
+    store = KeyStore(Settings(data_dir=tmp_path))
+    before = store.secrets("x")
+    for ring in RINGS:
+        if ring != "root":
+            store.rotate(ring)
+    assert KeyStore(Settings(data_dir=tmp_path)).secrets("x") == before
+
+
+def test_a_rotation_of_the_root_puts_a_new_secret_before_the_old_one(tmp_path: Path) -> None:
+    store = KeyStore(Settings(data_dir=tmp_path))
+    before = store.secret("x")
+    store.rotate("root")
+    new, old = KeyStore(Settings(data_dir=tmp_path)).secrets("x")
+    assert old == before != new
+
+
+def test_an_installation_from_before_there_were_rings_goes_on(tmp_path: Path) -> None:
+    key = old_installation(tmp_path)
+    store = KeyStore(Settings(data_dir=tmp_path))
+    store.complete()
+    derived = HKDF(hashes.SHA256(), 32, salt=None, info=b"hounsfield/storage-urls").derive(
+        key.private_bytes_raw()
+    )
+    assert store.private_key.private_bytes_raw() == key.private_bytes_raw()
+    assert store.secret("storage-urls") != derived
+    assert derived in store.secrets("storage-urls")
+    store.rotate("signing")
+    again = KeyStore(Settings(data_dir=tmp_path))
+    assert again.jwks()["keys"][0]["kid"] == key_id(key.public_key())
+    assert again.private_key.private_bytes_raw() != key.private_bytes_raw()
+
+
+def test_one_old_key_in_a_configured_folder_serves_for_everything_but_the_audit_log(tmp_path: Path) -> None:
+    key = old_installation(tmp_path)
+    store = KeyStore(Settings(keys_dir=tmp_path / "keys"))
+    info = b"hounsfield/patient-names"
+    derived = HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(key.private_bytes_raw())
+    assert store.names.newest.secret == derived
+    with pytest.raises(FileNotFoundError, match="keys rotate audit"):
+        _ = store.audit_ring.newest
+
+
+def test_tokens_outlive_a_rotation_and_other_processes_learn_of_it(services: Services) -> None:
+    other = make_services(services.settings)
+    before = services.once(token_issuer).issue(ANNA)
+    other.once(token_verifier).verify(before)
+    KeyStore(services.settings).rotate("signing")
+    eventually(lambda: len({kid(services.once(token_issuer).issue(ANNA)), kid(before)}) == 2)
+    after = services.once(token_issuer).issue(ANNA)
+    fresh = make_services(services.settings)
+    for token in (before, after):
+        assert fresh.once(token_verifier).verify(token) == ANNA
+    assert {kid(before), kid(after)} == {key["kid"] for key in other.once(key_store).jwks()["keys"]}
+
+
+def test_a_key_with_a_time_is_published_at_once_and_used_later(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    store = KeyStore(Settings(data_dir=tmp_path), clock=lambda: now)
+    first = store.signing.current.id
+    store.rotate("signing", after=timedelta(minutes=5))
+    assert len(store.jwks()["keys"]) == 2
+    assert store.signing.current.id == first
+    now += timedelta(minutes=5)
+    assert store.signing.current.id == store.jwks()["keys"][1]["kid"] != first
+
+
+def test_a_new_key_is_the_newest_even_where_the_clock_went_back(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    store = KeyStore(Settings(data_dir=tmp_path), clock=lambda: now)
+    store.complete()
+    now -= timedelta(hours=1)
+    file = store.rotate("names")
+    assert store.names.kept(fresh=True)[-1].file == file
 
 
 def test_the_published_keys_hold_no_private_half(services: Services) -> None:

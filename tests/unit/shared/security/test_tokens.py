@@ -3,6 +3,8 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from uuid import UUID
 
 import jwt
 import pytest
@@ -13,10 +15,10 @@ from shared.db.models import Role
 from shared.errors import Unauthenticated, Unavailable
 from shared.ids import uuid7
 from shared.security.keys import key_id
-from shared.security.principal import Principal
+from shared.security.principal import Credential, CredentialKind, Principal
 from shared.security.tokens import REFETCH_SECONDS, TokenIssuer, TokenVerifier
 
-WHO = Principal(uuid7(), uuid7(), Role.USER)
+WHO = Principal(uuid7(), uuid7(), Role.USER, Credential(CredentialKind.TOKEN, uuid7()))
 
 
 class KeySet:
@@ -96,3 +98,23 @@ def test_callers_at_the_start_wait_for_the_one_fetch(keys: KeySet) -> None:
         keys.answering.set()
         assert [caller.result() for caller in callers] == [WHO] * 4
     assert keys.fetches == 1
+
+
+def test_a_token_of_an_ended_session_or_account_is_refused_until_it_is_issued_anew(keys: KeySet) -> None:
+    assert WHO.credential is not None
+    ended: set[UUID] = set()
+    valid_from: dict[UUID, datetime] = {}
+    verifier = TokenVerifier(
+        keys.fetch,
+        is_revoked=lambda user, session, issued: session in ended or issued < valid_from.get(user, issued),
+    )
+    assert verifier.verify(keys.good) == WHO
+    ended.add(WHO.credential.id)
+    with pytest.raises(Unauthenticated, match="session .* has ended"):
+        verifier.verify(keys.good)
+    ended.clear()
+    valid_from[WHO.user_id] = datetime.now(UTC)
+    with pytest.raises(Unauthenticated):
+        verifier.verify(keys.good)
+    again = TokenIssuer(keys.key, key_id(keys.key.public_key()), 60).issue(WHO)
+    assert verifier.verify(again) == WHO

@@ -87,6 +87,19 @@ def test_another_secret_signs_differently(clock: Clock, signer: UrlSigner) -> No
         signer.verify("GET", *request)
 
 
+def test_urls_outlive_a_rotation_of_the_secret(clock: Clock) -> None:
+    secrets = [b"old"]
+    signer = UrlSigner(lambda: secrets, clock)
+    before = taken_apart(signer.sign(GRANTS[0], MINUTE))
+    secrets.insert(0, b"new")
+    after = taken_apart(signer.sign(GRANTS[0], MINUTE))
+    assert signer.verify("GET", *before) == signer.verify("GET", *after) == GRANTS[0]
+    assert UrlSigner(b"new", clock).verify("GET", *after) == GRANTS[0]
+    secrets.remove(b"old")
+    with pytest.raises(Forbidden):
+        signer.verify("GET", *before)
+
+
 def test_an_empty_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="not empty"):
         UrlSigner(b"")

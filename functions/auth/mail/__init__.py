@@ -1,0 +1,1 @@
+"""Mail that accounts get: a port with an SMTP sender and, on one machine, a folder."""

@@ -1,0 +1,108 @@
+"""Whose account somebody from a provider gets: their own, one with their e-mail address, or a new one."""
+
+from datetime import UTC, datetime
+
+from functions.auth.accounts import repository as users
+from functions.auth.accounts.repository import Taken
+from functions.auth.accounts.service import usernames
+from functions.auth.accounts.tenants import default_tenant
+from functions.auth.oidc import repository
+from functions.auth.oidc.people import Person
+from functions.auth.sessions.repository import void_access_tokens
+from functions.auth.sessions.service import end_all_sessions
+from shared.db.models import Role, User
+from shared.errors import Conflict, Forbidden
+from shared.runtime.services import Services
+from shared.runtime.unit import UnitOfWork, unit_of_work
+from shared.security.audit import Actor
+from shared.security.revocations import revocations
+
+
+def account_of(services: Services, person: Person, address: str | None) -> User:
+    """The account, linked or made if need be, with the role that the provider gives.
+
+    Raises Forbidden for a closed account or somebody without an address, Conflict where the address is taken.
+    """
+    with services.database.system() as session:
+        found = repository.owner(session, person.issuer, person.subject)
+        if found is None and person.email is not None:
+            found = users.by_email(session, person.email)
+    tenant_id = found.tenant_id if found else services.once(default_tenant)
+    began = datetime.now(UTC)
+    with unit_of_work(services, tenant_id, Actor(None, "oidc", address)) as unit:
+        repository.wait_for_turn(unit.session, person.issuer, person.subject)
+        user = _own(unit, person) or _linked(unit, person) or _made(unit, person)
+        if user.is_active:
+            _set_role(unit, user, person.role)
+        else:
+            unit.audit("auth.login", subject=("user", user.id), outcome="failure")
+    if not user.is_active:
+        raise Forbidden("this account is closed; an administrator can open it again")
+    if user.tokens_from is not None and user.tokens_from >= began:
+        services.once(revocations).end_account(user.id, user.tokens_from)
+    return user
+
+
+def _own(unit: UnitOfWork, person: Person) -> User | None:
+    return repository.owner(unit.session, person.issuer, person.subject)
+
+
+def _linked(unit: UnitOfWork, person: Person) -> User | None:
+    """The account with the person's address, if the provider has verified that it is theirs.
+
+    Whoever registered the address here before need not have been its owner, so everything that let them in is voided
+    (account pre-hijacking: Sudhodanan and Paverd, USENIX Security 2022).
+    """
+    user = users.by_email(unit.session, _address(person))
+    if user is None or not user.is_active:
+        return user
+    if not person.email_verified:
+        raise Conflict(
+            "an account here has your e-mail address, and the identity provider does not say that the address is "
+            "verified (email_verified), so that it may be somebody else's; ask an administrator"
+        )
+    repository.void_other_ways_in(unit.session, user)
+    user.tokens_from = end_all_sessions(unit.session, user.id)
+    repository.add(unit.session, user, person.issuer, person.subject)
+    unit.audit("auth.link", subject=("user", user.id), details={"issuer": person.issuer})
+    return user
+
+
+def _made(unit: UnitOfWork, person: Person) -> User:
+    email = _address(person)
+    for username in usernames(email, None):
+        user = User(
+            tenant_id=unit.tenant_id, email=email, username=username, full_name=person.name, role=Role.USER
+        )
+        try:
+            users.add(unit.session, user)
+            break
+        except Taken as error:
+            if error.field != "username":
+                raise
+    else:
+        raise Taken("username")
+    repository.add(unit.session, user, person.issuer, person.subject)
+    unit.audit("user.create", subject=("user", user.id), details={"issuer": person.issuer})
+    return user
+
+
+def _address(person: Person) -> str:
+    if person.email is None:
+        raise Forbidden(
+            "the identity provider does not tell your e-mail address, which an account here needs; an administrator "
+            "can have it released to us (scope email)"
+        )
+    return person.email
+
+
+def _set_role(unit: UnitOfWork, user: User, role: Role | None) -> None:
+    """Give the account its role at the provider; access tokens with the old one are void."""
+    if role is None or role == user.role:
+        return
+    details = {"role": role.value, "before": user.role}
+    user.role, now = role, datetime.now(UTC)
+    unit.session.flush()
+    void_access_tokens(unit.session, user.id, now)
+    user.tokens_from = now
+    unit.audit("user.update", subject=("user", user.id), details=details)

@@ -1,0 +1,60 @@
+"""A log-in through the provider, from its end to a session."""
+
+import structlog
+
+from functions.auth.oidc.accounts import account_of
+from functions.auth.oidc.attempt import Attempt, start_again
+from functions.auth.oidc.people import identify
+from functions.auth.oidc.provider import Provider, provider
+from functions.auth.oidc.schemas import Answer
+from functions.auth.sessions.service import Session, start_session
+from shared.errors import Forbidden, HounsfieldError, Unavailable
+from shared.runtime.services import Services
+from shared.security.audit import Actor
+
+log = structlog.get_logger(__name__)
+
+_PERSON_REFUSES = {
+    "access_denied",
+    "account_selection_required",
+    "consent_required",
+    "interaction_required",
+    "login_required",
+}
+"""Errors that the person or the provider's policy decided (RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6)."""
+
+
+def finish(
+    services: Services, attempt: Attempt, answer: Answer, redirect_uri: str, address: str | None
+) -> Session:
+    """The session of whoever came back from the provider with this answer.
+
+    Raises BadRequest, Forbidden, Conflict, Unavailable.
+    """
+    elsewhere = services.once(provider)
+    code = _code(elsewhere, attempt, answer)
+    tokens = elsewhere.exchange(code, attempt.verifier, redirect_uri)
+    person = identify(elsewhere, services.settings, tokens, attempt.nonce)
+    user = account_of(services, person, address)
+    return start_session(services, user, Actor(user.id, "oidc", address))
+
+
+def _code(elsewhere: Provider, attempt: Attempt, answer: Answer) -> str:
+    if not attempt.is_answered_by(answer.state):
+        raise start_again("this answer belongs to another log-in than the one that this browser began last")
+    if not elsewhere.is_named_by(answer.iss):
+        raise start_again("this answer comes from another identity provider")
+    if answer.error is not None:
+        raise _refusal(answer.error)
+    if not answer.code:
+        raise start_again("the identity provider sent no code")
+    return answer.code
+
+
+def _refusal(error: str) -> HounsfieldError:
+    log.info("the identity provider refused a log-in", error=error[:80])
+    if error in _PERSON_REFUSES:
+        return Forbidden("the log-in was refused at the identity provider")
+    return Unavailable(
+        "the identity provider cannot log anybody in now; an administrator finds its reason in the log"
+    )

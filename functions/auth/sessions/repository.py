@@ -1,0 +1,59 @@
+"""SQL of sessions."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Update, delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from shared.db.models import PasswordReset, RefreshToken, User
+
+
+def by_hash(session: Session, token_hash: bytes) -> RefreshToken | None:
+    """The refresh token with this hash."""
+    return session.scalar(select(RefreshToken).where(RefreshToken.token_hash == token_hash))
+
+
+def take(session: Session, token_hash: bytes) -> tuple[RefreshToken, User] | None:
+    """The token and its account, locked: of two callers that use it at once, the second finds it used."""
+    found = session.execute(
+        select(RefreshToken, User)
+        .join(User, User.id == RefreshToken.user_id)
+        .where(RefreshToken.token_hash == token_hash)
+        .with_for_update(of=RefreshToken)
+    ).one_or_none()
+    return None if found is None else (found[0], found[1])
+
+
+def revoke_session(session: Session, session_id: UUID) -> None:
+    """Make every token of the session useless."""
+    session.execute(_revocation().where(RefreshToken.session_id == session_id))
+
+
+def revoke_account(session: Session, user_id: UUID) -> None:
+    """Make every token of every session of the account useless."""
+    session.execute(_revocation().where(RefreshToken.user_id == user_id))
+
+
+def void_access_tokens(session: Session, user_id: UUID, valid_from: datetime) -> None:
+    """Refuse the account's access tokens that were issued before `valid_from`."""
+    session.execute(update(User).where(User.id == user_id).values(tokens_from=valid_from))
+
+
+def note_login(session: Session, user_id: UUID) -> None:
+    """Remember when the account was last logged into."""
+    session.execute(update(User).where(User.id == user_id).values(last_login_at=func.now()))
+
+
+def delete_ended(session: Session, before: datetime) -> int:
+    """Delete refresh and reset tokens that ended before; returns how many."""
+    ended = delete(RefreshToken).where(
+        or_(RefreshToken.expires_at < before, RefreshToken.revoked_at < before)
+    )
+    gone = session.scalars(ended.returning(RefreshToken.id)).all()
+    resets = delete(PasswordReset).where(PasswordReset.expires_at < before).returning(PasswordReset.id)
+    return len(gone) + len(session.scalars(resets).all())
+
+
+def _revocation() -> Update:
+    return update(RefreshToken).where(RefreshToken.revoked_at.is_(None)).values(revoked_at=func.now())

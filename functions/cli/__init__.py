@@ -1,0 +1,28 @@
+"""The `hounsfield` command: a module for each group of subcommands, put together here."""
+
+import typer
+from pydantic import ValidationError
+
+from functions.cli import accounts, dead_letters, keys, run, submit
+from functions.cli.helpers import err
+from functions.printing import MENDABLE, explain, safe
+
+app = typer.Typer(
+    help="Medical images from upload to clinical result. Demo models: not for clinical use.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for _group in (run.app, accounts.app, submit.app):
+    app.add_typer(_group)
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Run the command; what users can mend is said in one line, without a traceback."""
+    try:
+        app()
+    except MENDABLE as error:
+        for line in explain(error):
+            err.print(f"[red]hounsfield:[/] {safe(line)}", highlight=False, soft_wrap=True)
+        raise SystemExit(2 if isinstance(error, ValidationError) else 1) from error

@@ -1,0 +1,212 @@
+"""HTTP/1.1 of one connection, with an end to every wait for its client (CWE-400, slow loris).
+
+uvicorn waits for ever for the head of a request, for the rest of a body that nobody reads any more, and for a client that
+does not read its answer. `shared.http.bodies` sees to bodies that are read.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from shared.config import Settings
+from shared.errors import BadRequest, HeadTooLarge, HounsfieldError, RequestTimeout, Unavailable
+from shared.http.headers import SECURITY_HEADERS
+from shared.http.problems import problem_response
+
+FLUSH_SECONDS = 5.0
+"""How long the last words on a connection that is being closed may take to be sent."""
+OVERFLOW = 64
+"""So many connections over the limit are told so; more are dropped unheard."""
+OVERLOADED = problem_response(
+    Unavailable(
+        "too many requests are being answered; try again shortly",
+        headers={**SECURITY_HEADERS, "Retry-After": "1", "Connection": "close"},
+    )
+)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a connection waits for its client, in seconds, and what it takes from it."""
+
+    head_seconds: float
+    body_seconds: float
+    answer_seconds: float
+    head_bytes: int
+    connections: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Patience":
+        """What the settings allow."""
+        return cls(
+            head_seconds=settings.head_seconds,
+            body_seconds=settings.body_seconds,
+            answer_seconds=settings.answer_seconds,
+            head_bytes=settings.max_head_bytes,
+            connections=settings.max_connections,
+        )
+
+
+class PatientConfig(Config):
+    """A server's configuration, with its patience."""
+
+    def __init__(self, app: Any, patience: Patience, **more: Any) -> None:
+        super().__init__(app, http=PatientProtocol, h11_max_incomplete_event_size=patience.head_bytes, **more)
+        self.patience = patience
+
+
+class PatientProtocol(H11Protocol):
+    """uvicorn's protocol over h11, which cuts off what takes too long and answers in problem objects."""
+
+    def __init__(
+        self,
+        config: PatientConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._patience = config.patience
+        self._rested_since = self.loop.time()
+        self._awaited: str | None = None
+        self._read_deadline: asyncio.TimerHandle | None = None
+        self._write_deadline: asyncio.TimerHandle | None = None
+        self._unsent = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._await_client("head")
+        self._make_room()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for deadline in (self._read_deadline, self._write_deadline):
+            if deadline is not None:
+                deadline.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch_reading()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._rested_since = self.loop.time()
+        self._watch_reading()
+        if self.transport.is_closing():
+            self._watch_writing()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._abort_soon()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what h11 could not parse."""
+        limit = self._patience.head_bytes
+        if self._is_resting and len(self.conn.trailing_data[0]) > limit:
+            self._refuse(HeadTooLarge(f"a request's line and headers are at most {limit} bytes"))
+        else:
+            self._refuse(BadRequest(msg))
+
+    @property
+    def _is_resting(self) -> bool:
+        """Whether no request of this connection is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _watch_reading(self) -> None:
+        """Set a deadline to what the client owes: a head that it has begun, or the rest of a body that was answered
+        before its end."""
+        if self.transport.is_closing():
+            self._await_client(None)
+        elif self.conn.their_state is h11.IDLE:
+            self._await_client("head" if self.conn.trailing_data[0] else None)
+        elif self.conn.their_state is h11.SEND_BODY and self._is_resting:
+            self._await_client("rest")
+        else:
+            self._await_client(None)
+
+    def _await_client(self, awaited: str | None) -> None:
+        """Expect something by a deadline. What is expected already keeps its own, however much of it has come."""
+        if awaited == self._awaited:
+            return
+        self._awaited = awaited
+        if self._read_deadline is not None:
+            self._read_deadline.cancel()
+        if awaited is not None:
+            seconds = self._patience.head_seconds if awaited == "head" else self._patience.body_seconds
+            self._read_deadline = self.loop.call_later(seconds, self._too_late)
+
+    def _too_late(self) -> None:
+        if self._awaited == "head" and self.conn.trailing_data[0]:
+            seconds = self._patience.head_seconds
+            self._refuse(RequestTimeout(f"a request's line and headers must come within {seconds:g} seconds"))
+        else:
+            self.transport.close()
+            self._abort_soon()
+
+    def _watch_writing(self) -> None:
+        """Give the client time to read some of what is waiting to be sent: so much that the kernel, which takes
+        megabytes ahead of it, takes more."""
+        if self._write_deadline is not None:
+            self._write_deadline.cancel()
+        self._unsent = self.transport.get_write_buffer_size()
+        self._write_deadline = self.loop.call_later(self._patience.answer_seconds, self._check_writing)
+
+    def _check_writing(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent >= self._unsent:
+            self.transport.abort()
+        elif unsent:
+            self._watch_writing()
+
+    def _make_room(self) -> None:
+        """Where there are too many connections, the one that rested longest goes; where none rests, this one is
+        refused."""
+        over = len(self.connections) - self._patience.connections
+        if over <= 0:
+            return
+        others = [other for other in self.connections if isinstance(other, PatientProtocol)]
+        resting = [other for other in others if other is not self and other._is_resting]
+        if resting:
+            min(resting, key=lambda other: other._rested_since)._drop()
+        elif over > OVERFLOW:
+            self._drop()
+        else:
+            self.app = OVERLOADED
+
+    def _drop(self) -> None:
+        self.connections.discard(self)
+        self.transport.abort()
+
+    def _refuse(self, error: HounsfieldError) -> None:
+        """Answer in place of the application, where it has not begun to, and close."""
+        answer = problem_response(error)
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            extra = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+            headers = [*self.server_state.default_headers, *answer.raw_headers, *extra]
+            start = h11.Response(
+                status_code=error.status, headers=[*headers, (b"connection", b"close")], reason=b""
+            )
+            for event in (start, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+        self._abort_soon()
+
+    def _abort_soon(self) -> None:
+        self.loop.call_later(FLUSH_SECONDS, self.transport.abort)

@@ -1,0 +1,188 @@
+"""Limits count tries before their work is done, for all replicas, and name nobody."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+
+from functions.auth.limits import Limits, Rule, Rules, account_subject, address_subject, limits
+from shared.config import Settings
+from shared.db.session import Database
+from shared.errors import TooManyRequests
+from shared.ids import uuid7
+from shared.runtime.services import Services
+
+RULE = Rule("login-account", 5, timedelta(minutes=15), timedelta(minutes=15), "too many log-ins failed")
+Past = Callable[[timedelta], None]
+
+
+@pytest.fixture
+def guard(services: Services) -> Limits:
+    return services.once(limits)
+
+
+@pytest.fixture
+def past(database: Database) -> Past:
+    """`past(time)`: make all that was counted older by that much."""
+
+    def shift(by: timedelta) -> None:
+        with database.system() as session:
+            session.execute(
+                text(
+                    "update login_attempts set since = since - :by, blocked_until = blocked_until - :by, "
+                    "updated_at = updated_at - :by"
+                ),
+                {"by": by},
+            )
+
+    return shift
+
+
+def tries(guard: Limits, subject: str, number: int, rule: Rule = RULE) -> int:
+    """How many of so many tries are let through."""
+    let_through = 0
+    for _ in range(number):
+        try:
+            guard.charge(rule, subject)
+            let_through += 1
+        except TooManyRequests:
+            pass
+    return let_through
+
+
+def test_each_try_says_how_many_are_left_and_the_one_after_the_last_is_refused(guard: Limits) -> None:
+    assert [guard.charge(RULE, "ada") for _ in range(5)] == [4, 3, 2, 1, 0]
+    with pytest.raises(TooManyRequests) as refused:
+        guard.charge(RULE, "ada")
+    assert refused.value.detail == "too many log-ins failed; try again in 15 minutes"
+    assert 895 <= int(refused.value.headers["Retry-After"]) <= 900
+
+
+def test_one_who_is_blocked_blocks_nobody_else_and_nothing_else(guard: Limits) -> None:
+    tries(guard, "ada", 9)
+    assert guard.charge(RULE, "bob") == 4
+    assert guard.charge(replace(RULE, name="reset-account"), "ada") == 4
+
+
+def test_a_block_lasts_as_long_as_it_says_however_often_it_is_run_against(guard: Limits, past: Past) -> None:
+    tries(guard, "ada", 5)
+    past(timedelta(minutes=10))
+    assert tries(guard, "ada", 20) == 0
+    past(timedelta(minutes=6))
+    assert guard.charge(RULE, "ada") == 4
+
+
+def test_tries_in_an_earlier_window_do_not_count(guard: Limits, past: Past) -> None:
+    tries(guard, "ada", 4)
+    past(timedelta(minutes=16))
+    assert guard.charge(RULE, "ada") == 4
+
+
+def test_a_single_try_may_be_all_there_is(guard: Limits) -> None:
+    once = replace(RULE, most=1)
+    assert guard.charge(once, "ada") == 0
+    assert tries(guard, "ada", 3, once) == 0
+
+
+def test_a_limit_that_was_lowered_holds_for_what_was_counted_before(guard: Limits, past: Past) -> None:
+    tries(guard, "ada", 4)
+    past(timedelta(minutes=5))
+    with pytest.raises(TooManyRequests) as refused:
+        guard.charge(replace(RULE, most=2), "ada")
+    assert 595 <= int(refused.value.headers["Retry-After"]) <= 600
+
+
+def test_a_good_try_is_taken_back_with_the_block_it_set_off(guard: Limits) -> None:
+    tries(guard, "ward", 5)
+    guard.refund(RULE, "ward")
+    assert guard.charge(RULE, "ward") == 0
+    assert tries(guard, "ward", 1) == 0
+
+
+def test_what_was_never_tried_cannot_be_taken_back(guard: Limits) -> None:
+    guard.refund(RULE, "ada")
+    guard.charge(RULE, "ada")
+    for _ in range(3):
+        guard.refund(RULE, "ada")
+    assert guard.charge(RULE, "ada") == 4
+
+
+def test_clearing_lifts_the_block(guard: Limits) -> None:
+    tries(guard, "ada", 9)
+    guard.clear(RULE, "ada")
+    assert guard.charge(RULE, "ada") == 4
+
+
+def test_of_many_at_once_no_more_get_through_than_may(guard: Limits) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        let_through = sum(pool.map(lambda _: tries(guard, "ada", 10), range(20)))
+    assert let_through == RULE.most
+
+
+def test_replicas_share_the_count(services: Services, database_url: str) -> None:
+    other = Database(database_url)
+    replica = Services(services.settings, other, services.storage).once(limits)
+    assert tries(services.once(limits), "ada", 3) == 3
+    assert tries(replica, "ada", 3) == 2
+    assert tries(services.once(limits), "ada", 1) == 0
+    other.close()
+
+
+def test_the_table_names_nobody(guard: Limits, database: Database) -> None:
+    guard.charge(RULE, "ada@hospital.example")
+    guard.charge(guard.rules.login_address, address_subject("192.0.2.7"))
+    with database.system() as session:
+        keys = session.scalars(text("select key from login_attempts order by key")).all()
+    names, hashes = zip(*(key.split(":") for key in keys), strict=True)
+    assert names == ("login-account", "login-address")
+    assert [len(bytes.fromhex(digest)) for digest in hashes] == [32, 32]
+
+
+def test_another_installation_stores_another_hash(database: Database) -> None:
+    rules = Rules.of(Settings())
+    for secret in (b"one", b"two"):
+        Limits(database, secret, rules).charge(RULE, "ada")
+    with database.system() as session:
+        assert session.scalar(text("select count(*) from login_attempts")) == 2
+
+
+def test_rows_are_deleted_when_they_say_nothing_any_more(guard: Limits, past: Past) -> None:
+    tries(guard, "ada", 5)
+    past(timedelta(minutes=100))
+    tries(guard, "bob", 5)
+    assert guard.clean() == 0, "within the longest of all windows and blocks"
+    past(timedelta(minutes=30))
+    assert guard.clean() == 1
+    assert tries(guard, "bob", 9) == 5
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.7", "192.0.2.8", False),
+        ("192.0.2.7", "::ffff:192.0.2.7", True),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("testclient", "192.0.2.7", False),
+        (None, "", True),
+    ],
+)
+def test_an_address_is_one_ipv4_address_or_one_ipv6_network(
+    one: str | None, other: str | None, same: bool
+) -> None:
+    assert (address_subject(one) == address_subject(other)) is same
+
+
+def test_an_account_is_one_by_all_its_names_and_an_unknown_name_in_any_case() -> None:
+    user_id = uuid7()
+    assert account_subject(user_id, "ada") == account_subject(user_id, "ada@hospital.example")
+    assert account_subject(None, "Nobody") == account_subject(None, "nobody")
+    assert account_subject(None, "nobody") != account_subject(None, "somebody")
+
+
+def test_names_that_are_no_text_count_too(guard: Limits) -> None:
+    assert tries(guard, account_subject(None, "\ud800\x00"), 9) == 5

@@ -1,0 +1,291 @@
+"""Sessions: refreshing, logging out, and browsers that carry them in cookies."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from httpx import Response
+from sqlalchemy import select, update
+from starlette.testclient import TestClient
+
+from functions.auth.sessions.service import clean_sessions
+from shared.db.models import RefreshToken, User
+from shared.runtime.services import Services
+from shared.security.keys import token_verifier
+from shared.security.revocations import Revocations, revocations
+from tests.contract.conftest import PASSWORD, ClientFor, LogIn
+
+ORIGIN = {"Origin": "http://testserver"}
+
+
+@pytest.fixture
+def client(client_for: ClientFor, register_and_login: LogIn) -> TestClient:
+    """A program, and an account called anna."""
+    client = client_for()
+    register_and_login(client, "anna")
+    return client
+
+
+@pytest.fixture
+def browser(client: TestClient, browser_for: ClientFor) -> TestClient:
+    """A browser that anna is logged in with."""
+    browser = browser_for()
+    answer = browser.post("/api/auth/login", json={"login": "anna", "password": PASSWORD}, headers=ORIGIN)
+    assert answer.status_code == 200
+    return browser
+
+
+def log_in(client: TestClient) -> dict[str, Any]:
+    answer = client.post("/api/auth/login", json={"login": "anna", "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    tokens: dict[str, Any] = answer.json()
+    return tokens
+
+
+def refresh(client: TestClient, token: str) -> Response:
+    answer: Response = client.post("/api/auth/refresh", json={"refresh_token": token})
+    return answer
+
+
+def who(client: TestClient, token: str) -> int:
+    status: int = client.get("/api/auth/me", headers={"Authorization": f"Bearer {token}"}).status_code
+    return status
+
+
+def csrf(browser: TestClient) -> dict[str, str]:
+    return {"X-CSRF-Token": browser.cookies["hounsfield_csrf"]}
+
+
+class TestRefresh:
+    def test_gives_a_new_pair_that_works(self, client: TestClient) -> None:
+        first = log_in(client)
+        second = refresh(client, first["refresh"]).json()
+        assert second["refresh_token"] not in (first["refresh_token"], None)
+        assert who(client, second["access_token"]) == 200
+        assert refresh(client, second["refresh_token"]).status_code == 200
+
+    @pytest.mark.parametrize("name", ["refresh_token", "refresh", "refreshToken"])
+    def test_takes_the_token_by_the_older_systems_names_too(self, client: TestClient, name: str) -> None:
+        answer = client.post("/api/auth/refresh", json={name: log_in(client)["refresh"]})
+        assert answer.status_code == 200
+
+    def test_a_token_that_is_used_again_ends_the_whole_session(self, client: TestClient) -> None:
+        first = log_in(client)
+        second = refresh(client, first["refresh_token"]).json()
+        assert refresh(client, first["refresh_token"]).status_code == 401
+        assert refresh(client, second["refresh_token"]).status_code == 401
+        assert who(client, first["access_token"]) == who(client, second["access_token"]) == 401
+
+    def test_the_end_of_one_session_leaves_the_others(self, client: TestClient) -> None:
+        stolen, other = log_in(client), log_in(client)
+        refresh(client, stolen["refresh_token"])
+        refresh(client, stolen["refresh_token"])
+        assert who(client, other["access_token"]) == 200
+        assert refresh(client, other["refresh_token"]).status_code == 200
+
+    def test_of_two_at_once_one_succeeds_and_the_session_ends(self, client: TestClient) -> None:
+        token = log_in(client)["refresh_token"]
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda _: refresh(client, token), range(4)))
+        assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]
+        winner = next(answer.json() for answer in answers if answer.status_code == 200)
+        assert refresh(client, winner["refresh_token"]).status_code == 401
+
+    @pytest.mark.parametrize("token", ["", "hsr_nothing", "nul\0", "\udcff"])
+    def test_an_unknown_token_is_refused(self, client: TestClient, token: str) -> None:
+        body = '{"refresh_token": "' + token.replace("\0", "\\u0000").replace("\udcff", "\\udcff") + '"}'
+        answer = client.post(
+            "/api/auth/refresh", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code in (401, 422)
+
+    @pytest.mark.parametrize("body", [None, {}])
+    def test_without_a_token_says_what_to_send(self, client: TestClient, body: Any) -> None:
+        answer = client.post("/api/auth/refresh", json=body)
+        assert answer.status_code == 401
+        assert "refresh_token" in answer.json()["detail"]
+
+    def test_an_expired_token_is_refused(self, client: TestClient, services: Services) -> None:
+        token = log_in(client)["refresh_token"]
+        with services.database.system() as session:
+            session.execute(update(RefreshToken).values(expires_at=datetime.now(UTC)))
+        assert refresh(client, token).status_code == 401
+
+    def test_a_session_ends_after_some_days_however_often_it_is_refreshed(
+        self, client: TestClient, services: Services
+    ) -> None:
+        token = log_in(client)["refresh_token"]
+        nearly = datetime.now(UTC) - timedelta(days=services.settings.session_days) + timedelta(minutes=1)
+        with services.database.system() as session:
+            session.execute(update(RefreshToken).values(started_at=nearly))
+        answer = refresh(client, token).json()
+        assert answer["refresh_expires_in"] <= 60
+
+    def test_of_an_account_that_was_closed_is_refused(self, client: TestClient, services: Services) -> None:
+        token = log_in(client)["refresh_token"]
+        with services.database.system() as session:
+            session.execute(update(User).values(is_active=False))
+        assert refresh(client, token).status_code == 401
+
+    def test_carries_the_role_of_today(self, client: TestClient, services: Services) -> None:
+        token = log_in(client)["refresh_token"]
+        with services.database.system() as session:
+            session.execute(update(User).values(role="radiologist"))
+        assert refresh(client, token).json()["user"]["role"] == "radiologist"
+
+    def test_tokens_are_stored_as_hashes_only(self, client: TestClient, services: Services) -> None:
+        token = log_in(client)["refresh_token"]
+        with services.database.system() as session:
+            for row in session.scalars(select(RefreshToken)):
+                assert token.encode() not in row.token_hash and len(row.token_hash) == 32
+
+
+class TestLogout:
+    def test_ends_the_session_of_the_access_token(self, client: TestClient) -> None:
+        tokens = log_in(client)
+        answer = client.post(
+            "/api/auth/logout", headers={"Authorization": f"Bearer {tokens['access_token']}"}
+        )
+        assert answer.status_code == 204
+        assert who(client, tokens["access_token"]) == 401
+        assert refresh(client, tokens["refresh_token"]).status_code == 401
+
+    def test_ends_the_session_of_the_refresh_token_and_may_be_repeated(self, client: TestClient) -> None:
+        tokens = log_in(client)
+        for _ in range(2):
+            answer = client.post("/api/auth/logout", json={"refresh": tokens["refresh"]})
+            assert answer.status_code == 204
+        assert who(client, tokens["access_token"]) == 401
+
+    def test_leaves_other_sessions_unless_everywhere_is_asked_for(self, client: TestClient) -> None:
+        one, two, three = log_in(client), log_in(client), log_in(client)
+        client.post("/api/auth/logout", json={"refresh_token": one["refresh_token"]})
+        assert who(client, two["access_token"]) == 200
+        body = {"refresh_token": two["refresh_token"], "everywhere": True}
+        assert client.post("/api/auth/logout", json=body).status_code == 204
+        assert who(client, three["access_token"]) == 401
+        assert refresh(client, three["refresh_token"]).status_code == 401
+        assert who(client, log_in(client)["access_token"]) == 200
+
+    def test_without_any_token_is_refused(self, client: TestClient) -> None:
+        assert client.post("/api/auth/logout").status_code == 401
+
+    def test_is_heeded_by_another_replica_once_it_has_read_the_list(
+        self, client: TestClient, services: Services
+    ) -> None:
+        replica = Revocations(services.database, timedelta(minutes=15), 1)
+        replica.refresh()
+        tokens = log_in(client)
+        principal = services.once(token_verifier).verify(tokens["access_token"])
+        seen = (principal.user_id, principal.credential.id, datetime.now(UTC))  # type: ignore[union-attr]
+        assert not replica.covers(*seen)
+        client.post("/api/auth/logout", json={"refresh": tokens["refresh"]})
+        replica.refresh()
+        assert replica.covers(*seen)
+        services.once(revocations).refresh()
+        assert who(client, tokens["access_token"]) == 401
+
+
+class TestBrowser:
+    def test_log_in_sets_cookies_that_scripts_cannot_read(self, client: TestClient, browser: TestClient) -> None:
+        answer = browser.post("/api/auth/login", json={"login": "anna", "password": PASSWORD})
+        cookies = {line.partition("=")[0]: line.lower() for line in answer.headers.get_list("set-cookie")}
+        for name in ("hounsfield_access", "hounsfield_refresh"):
+            assert "httponly" in cookies[name] and "samesite" in cookies[name] and "path=/" in cookies[name]
+            assert "secure" not in cookies[name]
+        assert "httponly" not in cookies["hounsfield_csrf"]
+
+    def test_under_tls_cookies_are_secure_and_bound_to_the_host(
+        self, client: TestClient, browser_for: ClientFor
+    ) -> None:
+        browser = browser_for(base_url="https://testserver")
+        answer = browser.post("/api/auth/login", json={"login": "anna", "password": PASSWORD})
+        for line in answer.headers.get_list("set-cookie"):
+            assert line.startswith("__Host-hounsfield_")
+            assert "secure" in line.lower() and "domain" not in line.lower()
+        assert browser.get("/api/auth/me").status_code == 200
+
+    def test_is_known_by_its_cookie(self, browser: TestClient) -> None:
+        assert browser.get("/api/auth/me").json()["username"] == "anna"
+
+    def test_changes_nothing_without_the_csrf_token(self, browser: TestClient) -> None:
+        for headers in ({}, {"X-CSRF-Token": "0" * 64}):
+            answer = browser.patch("/api/auth/me", json={"title": "Dr"}, headers=headers)
+            assert answer.status_code == 403
+            assert "X-CSRF-Token" in answer.json()["detail"]
+        changed = browser.patch("/api/auth/me", json={"title": "Dr"}, headers=csrf(browser))
+        assert changed.json()["title"] == "Dr"
+
+    def test_the_csrf_token_of_another_session_does_not_fit(
+        self, browser: TestClient, browser_for: ClientFor
+    ) -> None:
+        other = browser_for()
+        other.post("/api/auth/login", json={"login": "anna", "password": PASSWORD})
+        browser.cookies.set("hounsfield_csrf", other.cookies["hounsfield_csrf"], domain="testserver.local")
+        answer = browser.patch("/api/auth/me", json={"title": "Dr"}, headers=csrf(other))
+        assert answer.status_code == 403
+
+    def test_a_header_counts_before_the_cookie(self, browser: TestClient) -> None:
+        assert browser.get("/api/auth/me", headers={"Authorization": "Bearer wrong"}).status_code == 401
+        assert browser.get("/api/auth/me", headers={"X-API-Key": "hsk_wrong"}).status_code == 401
+
+    def test_refreshes_by_cookie_with_the_csrf_token(self, browser: TestClient) -> None:
+        before = dict(browser.cookies)
+        assert browser.post("/api/auth/refresh").status_code == 403
+        assert browser.post("/api/auth/refresh", headers=csrf(browser)).status_code == 200
+        assert browser.cookies["hounsfield_refresh"] != before["hounsfield_refresh"]
+        assert browser.get("/api/auth/me").status_code == 200
+
+    def test_logs_out_by_cookie_and_forgets_it(self, browser: TestClient) -> None:
+        assert browser.post("/api/auth/logout").status_code == 403
+        assert browser.post("/api/auth/logout", headers=csrf(browser)).status_code == 204
+        assert not dict(browser.cookies)
+        assert browser.get("/api/auth/me").status_code == 401
+
+    def test_logs_out_after_the_access_token_has_expired(self, browser: TestClient) -> None:
+        browser.cookies.delete("hounsfield_access")
+        assert browser.post("/api/auth/logout").status_code == 403
+        assert browser.post("/api/auth/logout", headers=csrf(browser)).status_code == 204
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Origin": "http://testserver.evil.example"},
+        ],
+    )
+    def test_is_not_logged_in_by_a_page_of_another_site(
+        self, client: TestClient, headers: dict[str, str]
+    ) -> None:
+        form = {"username": "anna", "password": PASSWORD}
+        answer = client.post("/api/auth/login", data=form, headers=headers)
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+
+    def test_may_be_logged_in_by_a_page_that_the_settings_name(
+        self, client: TestClient, services: Services
+    ) -> None:
+        services.settings.cors_origins = ["https://app.hospital.example"]
+        answer = client.post(
+            "/api/auth/login",
+            json={"login": "anna", "password": PASSWORD},
+            headers={"Origin": "https://app.hospital.example"},
+        )
+        assert answer.status_code == 200
+
+
+def test_rows_of_sessions_that_ended_long_ago_are_deleted(client: TestClient, services: Services) -> None:
+    log_in(client)
+    kept = log_in(client)["refresh_token"]
+    with services.database.system() as session:
+        oldest = select(RefreshToken.id).order_by(RefreshToken.id).limit(2)
+        long_ago = datetime.now(UTC) - timedelta(days=30)
+        session.execute(update(RefreshToken).where(RefreshToken.id.in_(oldest)).values(expires_at=long_ago))
+    assert clean_sessions(services) == 2
+    assert refresh(client, kept).status_code == 200
+
+

@@ -1,0 +1,383 @@
+"""The HTTP server among clients that are slow, silent, too many or talk too much, over real sockets."""
+
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from shared.config import Settings
+from shared.db.session import Database
+from shared.http.access import public
+from shared.http.app import create_api, harden
+from shared.http.server import make_server
+from shared.runtime.function import Function
+from shared.runtime.services import Services
+from shared.storage.factory import make_storage
+
+QUICK = {
+    "head_seconds": 1.0,
+    "body_seconds": 1.0,
+    "answer_seconds": 2.0,
+    "idle_seconds": 2,
+    "max_head_bytes": 4096,
+}
+GOOD = b"GET /api/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE = 64 << 20
+Connect = Callable[[], socket.socket]
+
+
+def probe() -> Function:
+    """A function with routes that read, wait and write much."""
+    router = APIRouter()
+    release = threading.Event()
+
+    @router.post("/read")
+    @public("a test")
+    async def read(request: Request) -> int:
+        return len(await request.body())
+
+    @router.post("/ignore")
+    @public("a test")
+    async def ignore() -> str:
+        return "not read"
+
+    @router.get("/wait")
+    @public("a test")
+    def wait(seconds: float) -> str:
+        release.wait(seconds)
+        return "waited"
+
+    @router.get("/release")
+    @public("a test")
+    def let_go() -> str:
+        release.set()
+        return "released"
+
+    @router.get("/much")
+    @public("a test")
+    def much() -> Response:
+        return StreamingResponse(bytes(1 << 20) for _ in range(LARGE >> 20))
+
+    @router.get("/who")
+    @public("a test")
+    def who(request: Request) -> list[str | None]:
+        return [request.client.host if request.client else None, request.url.scheme]
+
+    return Function("probe", router=router)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[int]:
+    """A server with these settings, whose routes need no database; yields its port."""
+    database = Database("postgresql+psycopg2://nowhere")
+    services = Services(settings, database, make_storage(settings, "http://localhost", bytes(32)))
+    server = make_server(harden(create_api([probe()], services, {}), services), settings)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(256)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Callable[..., int]]:
+    """`start(setting=…)`: the port of a server with short deadlines."""
+    with ExitStack() as stack:
+
+        def begin(**more: Any) -> int:
+            return stack.enter_context(serving(settings.model_copy(update={**QUICK, **more})))
+
+        yield begin
+
+
+@pytest.fixture
+def sockets() -> Iterator[Callable[[int], socket.socket]]:
+    """`sockets(port)`: a connection, closed at the end."""
+    with ExitStack() as stack:
+
+        def connect(port: int) -> socket.socket:
+            return stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+
+        yield connect
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """All that still comes, until the server hangs up."""
+    received = bytearray()
+    try:
+        while block := connection.recv(1 << 16):
+            received += block
+    except ConnectionResetError:
+        pass
+    return bytes(received)
+
+
+def answer_of(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and JSON body of the one answer before the server hangs up."""
+    head, _, body = until_closed(connection).partition(b"\r\n\r\n")
+    line, *rest = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (field.split(": ", 1) for field in rest)}
+    return int(line.split()[1]), headers, json.loads(body)
+
+
+def dribble(connection: socket.socket, content: bytes, pause: float = 0.05) -> float:
+    """Send byte by byte until the server answers or hangs up; returns the seconds that it took."""
+    started = time.monotonic()
+    for index in range(len(content)):
+        try:
+            connection.send(content[index : index + 1])
+        except OSError:
+            break
+        time.sleep(pause)
+        if has_answer(connection):
+            break
+    return time.monotonic() - started
+
+
+def has_answer(connection: socket.socket) -> bool:
+    """Whether the server said something, or hung up."""
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def is_open(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        connection.settimeout(10)
+
+
+def healthy(port: int) -> bool:
+    with httpx.Client(trust_env=False, timeout=5) as client:
+        return client.get(f"http://127.0.0.1:{port}/api/healthz").status_code == 200
+
+
+def test_a_head_that_comes_byte_by_byte_is_cut_off_in_time(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    assert 0.9 < dribble(connection, GOOD[:-2] + b"X-A: " + b"a" * 400) < 3
+    status, headers, problem = answer_of(connection)
+    assert status == 408
+    assert problem["type"].endswith("/request-timeout")
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_so_is_the_second_head_of_a_connection(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    connection.send(GOOD)
+    assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    started = time.monotonic()
+    connection.send(GOOD[:20])
+    assert answer_of(connection)[0] == 408
+    assert 0.9 < time.monotonic() - started < 3
+
+
+def test_a_connection_that_says_nothing_is_closed(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    started = time.monotonic()
+    assert until_closed(connection) == b""
+    assert 0.9 < time.monotonic() - started < 3
+
+
+def test_one_that_rests_between_requests_is_kept_for_a_while(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    connection.send(GOOD)
+    assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    time.sleep(1.3)
+    connection.send(GOOD)
+    assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
+    started = time.monotonic()
+    assert until_closed(connection) == b""
+    assert 1.5 < time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+def test_a_body_that_stops_coming_is_cut_off(start: Any, sockets: Any, framing: bytes) -> None:
+    connection = sockets(start())
+    started = time.monotonic()
+    connection.send(b"POST /api/read HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n")
+    connection.send(b"5\r\nhello\r\n")
+    status, headers, problem = answer_of(connection)
+    assert status == 408
+    assert problem["type"].endswith("/request-timeout")
+    assert headers["connection"] == "close"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert 0.9 < time.monotonic() - started < 4
+
+
+def test_a_body_that_only_trickles_is_cut_off_too(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    connection.send(b"POST /api/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+    assert dribble(connection, bytes(1000)) < 4
+    assert answer_of(connection)[0] == 408
+
+
+def test_a_body_that_comes_slowly_but_steadily_is_read(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    connection.send(b"POST /api/read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000\r\n\r\n")
+    for _ in range(20):
+        connection.send(bytes(1000))
+        time.sleep(0.1)
+    assert b"\r\n\r\n20000" in connection.recv(1 << 16)
+
+
+def test_after_its_answer_a_body_may_not_go_on_for_ever(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    connection.send(b"POST /api/ignore HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+    answer = connection.recv(1 << 16)
+    while b"not read" not in answer:
+        answer += connection.recv(1 << 16)
+    assert dribble(connection, bytes(1000)) < 4
+
+
+def test_a_client_that_does_not_read_is_dropped(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    connection.send(b"GET /api/much HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    time.sleep(4)
+    assert len(until_closed(connection)) < LARGE
+
+
+def test_one_that_reads_slowly_gets_it_all(start: Any, sockets: Any) -> None:
+    connection = sockets(start())
+    connection.send(b"GET /api/much HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    received = 0
+    while block := connection.recv(16 << 20, socket.MSG_WAITALL):
+        received += len(block)
+        time.sleep(1)
+    assert received > LARGE
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 5000 + b"\r\n\r\n", id="one long header"),
+        pytest.param(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 5000, id="one that does not end"),
+        pytest.param(b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\n\r\n", id="a long path"),
+        pytest.param(b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n", id="many headers"),
+    ],
+)
+def test_a_head_over_the_limit_is_refused(start: Any, sockets: Any, head: bytes) -> None:
+    connection = sockets(start())
+    connection.send(head.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"))
+    status, headers, problem = answer_of(connection)
+    assert (status, problem["status"]) == (431, 431)
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("nonsense", [b"\x16\x03\x01\x02\x00\x01\r\n\r\n", b"HELO there\r\n\r\n"])
+def test_what_is_no_http_is_told_so(start: Any, sockets: Any, nonsense: bytes) -> None:
+    connection = sockets(start())
+    connection.send(nonsense)
+    status, headers, problem = answer_of(connection)
+    assert (status, problem["status"]) == (400, 400)
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize("path", ["read", "process-mri"])
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(start: Any, sockets: Any, path: str) -> None:
+    connection = sockets(start(max_upload_bytes=1 << 20))
+    connection.send(
+        f"POST /api/{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n\r\n".encode()
+    )
+    assert answer_of(connection)[0] == 413
+
+
+def test_a_hundred_idle_and_a_hundred_dribbling_clients_keep_nobody_waiting(start: Any, sockets: Any) -> None:
+    port = start(head_seconds=30.0)
+    idle = [sockets(port) for _ in range(100)]
+    for connection in [sockets(port) for _ in range(100)]:
+        connection.send(GOOD[:30])
+    started = time.monotonic()
+    assert all(healthy(port) for _ in range(5))
+    assert time.monotonic() - started < 3
+    assert all(is_open(connection) for connection in idle)
+
+
+def test_over_the_limit_of_connections_the_one_that_rested_longest_goes(start: Any, sockets: Any) -> None:
+    port = start(max_connections=10, head_seconds=30.0)
+    first = sockets(port)
+    time.sleep(0.2)
+    others = [sockets(port) for _ in range(9)]
+    assert healthy(port)
+    assert not is_open(first)
+    assert [is_open(connection) for connection in others] == [True] * 9
+
+
+def test_where_every_connection_works_another_is_told_to_come_back(start: Any, sockets: Any) -> None:
+    port = start(max_connections=4)
+    busy = [sockets(port) for _ in range(4)]
+    for connection in busy:
+        connection.send(b"GET /api/wait?seconds=20 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    time.sleep(0.3)
+    late = sockets(port)
+    late.send(GOOD)
+    status, headers, problem = answer_of(late)
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert problem["type"].endswith("/unavailable")
+    busy[0].shutdown(socket.SHUT_RDWR)
+    busy[0].close()
+    time.sleep(0.2)
+    with httpx.Client(trust_env=False) as client:
+        assert client.get(f"http://127.0.0.1:{port}/api/release").status_code == 200
+    assert [answer_of(connection)[0] for connection in busy[1:]] == [200] * 3
+
+
+def test_a_stop_answers_what_was_asked_and_waits_for_nobody_else(settings: Settings, sockets: Any) -> None:
+    with serving(settings) as port:
+        asked, silent, slow, kept = (sockets(port) for _ in range(4))
+        asked.send(b"GET /api/wait?seconds=1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        slow.send(GOOD[:20])
+        kept.send(GOOD)
+        assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200")
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 3
+    assert until_closed(asked).startswith(b"HTTP/1.1 200")
+    assert [until_closed(connection) for connection in (silent, slow, kept)] == [b""] * 3
+
+
+FORWARDED = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        ([], ["127.0.0.1", "http"]),
+        (["10.0.0.0/8"], ["127.0.0.1", "http"]),
+        (["127.0.0.1"], ["192.0.2.7", "https"]),
+        (["10.0.0.0/8", "127.0.0.0/8"], ["192.0.2.7", "https"]),
+    ],
+)
+def test_only_a_trusted_proxy_says_who_calls(start: Any, proxies: list[str], seen: list[str]) -> None:
+    port = start(trusted_proxies=proxies)
+    with httpx.Client(trust_env=False) as client:
+        answer = client.get(f"http://127.0.0.1:{port}/api/who", headers=FORWARDED)
+    assert answer.json() == seen
+    assert ("strict-transport-security" in answer.headers) is (seen[1] == "https")
+
+
+def test_of_what_a_proxy_was_told_only_its_own_word_counts(start: Any) -> None:
+    port = start(trusted_proxies=["127.0.0.1"])
+    with httpx.Client(trust_env=False) as client:
+        forged = {"X-Forwarded-For": "198.51.100.9, 192.0.2.7"}
+        answer = client.get(f"http://127.0.0.1:{port}/api/who", headers=forged)
+    assert answer.json()[0] == "192.0.2.7"
