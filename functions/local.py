@@ -28,6 +28,7 @@ from shared.http.server import make_server
 from shared.oip.server_process import ModelServerProcess
 from shared.runtime import Services
 from shared.runtime.postgres_bus import PostgresBus
+from shared.security.audit_verify import log_heads
 from shared.security.keys import key_store
 from shared.storage.s3 import S3Storage
 from shared.telemetry.logs import configure_logs
@@ -135,6 +136,7 @@ class LocalStack:
                     "events": lambda: bus.clean(keep),
                     "objects": lambda: sweep_orphans(services),
                     "limits": services.once(limits).clean,
+                    "audit heads": lambda: log_heads(services),
                 }
             )
         )
@@ -169,16 +171,16 @@ def only_user_of(data_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def _hourly(chores: Mapping[str, Callable[[], int]]) -> Iterator[None]:
-    """Clear away what nobody needs any more, every hour while the block runs."""
+    """Do what is due every hour while the block runs: clear away what is old, log the audit log's heads."""
     over = threading.Event()
 
     def work() -> None:
         while not over.wait(CLEAN_SECONDS):
             for name, chore in chores.items():
                 try:
-                    log.info("cleaned up", what=name, count=chore())
+                    log.info("chore done", chore=name, count=chore())
                 except (SQLAlchemyError, HounsfieldError) as error:  # it will be there in an hour
-                    log.warning("not cleaned up", what=name, error=type(error).__name__)
+                    log.warning("chore not done", chore=name, error=type(error).__name__)
 
     thread = threading.Thread(target=work, name="chores", daemon=True)
     thread.start()

@@ -3,7 +3,7 @@
 import typer
 from pydantic import ValidationError
 
-from functions.cli import accounts, dead_letters, keys, run, submit
+from functions.cli import accounts, audit, dead_letters, keys, run, submit
 from functions.cli.helpers import err
 from functions.printing import MENDABLE, explain, safe
 
@@ -16,6 +16,7 @@ for _group in (run.app, accounts.app, submit.app):
     app.add_typer(_group)
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")
+app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:

@@ -62,6 +62,8 @@ def open_services(settings: Settings, *, migrate: bool = False) -> Iterator["Ser
     with open_database(settings) as url:
         if migrate:
             upgrade(url)
+        if settings.storage_url is None:
+            settings.data_dir.mkdir(parents=True, exist_ok=True)  # an error of this one names the folder
         services = make_services(settings, url, settings.public_url or "http://127.0.0.1")
         try:
             yield services

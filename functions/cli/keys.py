@@ -86,7 +86,10 @@ def reseal(keys_dir: KeysDir = None, data_dir: DataDir = None) -> None:
             broken += len(batch.broken)
             for study_id in batch.broken:
                 err.print(f"study {study_id}: no key opens its patient name", highlight=False)
-    out.print(f"{count} names sealed anew" + (f", {broken} left as they were" if broken else ""))
+    out.print(
+        f"{count} {'name' if count == 1 else 'names'} sealed anew"
+        + (f", {broken} left as they were" if broken else "")
+    )
     if broken:
         raise typer.Exit(1)
 

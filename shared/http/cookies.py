@@ -8,6 +8,7 @@ have the prefix `__Host-`, which browsers let no other host and no plain connect
 
 import hashlib
 import hmac
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -55,18 +56,19 @@ def cookies_of(scope: Scope) -> dict[str, str]:
 class CsrfTokens:
     """Makes and checks the tokens of one deployment."""
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, secrets: Callable[[], Sequence[bytes]]) -> None:
+        """`secrets()`: the newest first; tokens of the older ones are good too."""
+        self._secrets = secrets
 
     def token(self, session_id: UUID) -> str:
         """The token of a session."""
-        return hmac.new(self._secret, session_id.bytes, hashlib.sha256).hexdigest()
+        return _token(self._secrets()[0], session_id)
 
     def check(self, session_id: UUID, cookie: str | None, header: str | None) -> None:
         """Raise Forbidden unless cookie and header both hold the session's token."""
-        good = self.token(session_id).encode()
-        same = [hmac.compare_digest(good, (given or "").encode()) for given in (cookie, header)]
-        if not all(same):
+        given = (cookie or "").encode(), (header or "").encode()
+        good = [_token(secret, session_id).encode() for secret in self._secrets()]
+        if not any(all(hmac.compare_digest(one, other) for other in given) for one in good):
             raise Forbidden(
                 "a request by cookie that changes something must send the value of the csrf cookie "
                 "in the header X-CSRF-Token"
@@ -75,4 +77,9 @@ class CsrfTokens:
 
 def csrf_tokens(services: Services) -> CsrfTokens:
     """The process's (`services.once(csrf_tokens)`)."""
-    return CsrfTokens(services.once(key_store).secret("csrf"))
+    keys = services.once(key_store)
+    return CsrfTokens(lambda: keys.secrets("csrf"))
+
+
+def _token(secret: bytes, session_id: UUID) -> str:
+    return hmac.new(secret, session_id.bytes, hashlib.sha256).hexdigest()

@@ -20,6 +20,6 @@ def etag_of(changed: datetime) -> str:
 
 def require_match(if_match: str | None, etag: str) -> None:
     """Raise PreconditionFailed unless an If-Match header, where one was sent, names this state."""
-    tags = [tag.strip() for tag in (if_match or "*").split(",")]
+    tags = ["*"] if if_match is None else [tag.strip() for tag in if_match.split(",")]
     if "*" not in tags and etag not in tags:
         raise PreconditionFailed("it was changed since you read it; read it again, then send its new ETag")

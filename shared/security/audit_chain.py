@@ -68,16 +68,13 @@ def append(
     """Add records to the end of the tenant's chain. Others of the tenant wait from here until the commit."""
     key_id, secret = keys.newest
     before = _lock_head(session, tenant_id)
-    intact = before.seq == 0 or seal_holds(keys, tenant_id, before)
-    rows, head = _chained(tenant_id, actor, records, before, key_id, secret)
+    end, intact = _end(session, keys, tenant_id, before)
+    stamp = {"tenant_id": tenant_id, "at": before.at, "key_id": key_id}
+    rows, head = _chained(end, secret, [{**values, **stamp} for values in _values(actor, records)])
     session.execute(insert(LOG), rows)
     seal = make_seal(secret, tenant_id, head) if intact else UNSEALED
     values = {"seq": head.seq, "hash": head.hash, "key_id": key_id, "seal": seal}
     session.execute(update(HEADS).where(HEADS.c.tenant_id == tenant_id).values(values))
-    if not intact:
-        log.error(
-            "the audit log's head is not what was written last", tenant_id=str(tenant_id), seq=before.seq
-        )
 
 
 def row_hash(secret: bytes, before: bytes, row: Mapping[str, Any]) -> bytes:
@@ -104,27 +101,15 @@ def seal_holds(keys: Keys, tenant_id: UUID, row: Row[Any]) -> bool:
 
 
 def _chained(
-    tenant_id: UUID,
-    actor: Actor | None,
-    records: Sequence[Record],
-    before: Row[Any],
-    key_id: str,
-    secret: bytes,
+    end: Head, secret: bytes, entries: Sequence[Mapping[str, Any]]
 ) -> tuple[list[dict[str, Any]], Head]:
-    """The records as rows, and the last of them as the new head."""
-    head, rows = Head(before.seq, before.hash), []
-    for values in _values(actor, records):
-        row = {
-            **values,
-            "id": uuid7(),
-            "tenant_id": tenant_id,
-            "seq": head.seq + 1,
-            "at": before.at,
-            "key_id": key_id,
-        }
-        head = Head(row["seq"], row_hash(secret, head.hash, row))
-        rows.append({**row, "hash": head.hash})
-    return rows, head
+    """The entries as rows that follow `end`, and the new end."""
+    rows = []
+    for entry in entries:
+        row = {**entry, "id": uuid7(), "seq": end.seq + 1}
+        end = Head(end.seq + 1, row_hash(secret, end.hash, row))
+        rows.append({**row, "hash": end.hash})
+    return rows, end
 
 
 def _values(actor: Actor | None, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
@@ -151,18 +136,24 @@ def _lock_head(session: Session, tenant_id: UUID) -> Row[Any]:
     query = select(HEADS, func.clock_timestamp().label("at")).where(HEADS.c.tenant_id == tenant_id)
     head = session.execute(query.with_for_update()).one_or_none()
     if head is None:
-        _make_head(session, tenant_id)
+        first = {"tenant_id": tenant_id, "seq": 0, "hash": START, "key_id": "", "seal": UNSEALED}
+        session.execute(upsert(HEADS).values(first).on_conflict_do_nothing())
         head = session.execute(query.with_for_update()).one()
     return head
 
 
-def _make_head(session: Session, tenant_id: UUID) -> None:
-    """Without a seal, so that rows that are there without their head, because somebody removed it, go on to show it."""
-    rows = select(LOG.c.seq, LOG.c.hash).where(LOG.c.tenant_id == tenant_id)
-    last = session.execute(rows.order_by(LOG.c.seq.desc()).limit(1)).one_or_none()
-    head = Head(last.seq, last.hash) if last else Head(0, START)
-    first = {"tenant_id": tenant_id, "seq": head.seq, "hash": head.hash, "key_id": "", "seal": UNSEALED}
-    session.execute(upsert(HEADS).values(first).on_conflict_do_nothing())
+def _end(session: Session, keys: Keys, tenant_id: UUID, row: Row[Any]) -> tuple[Head, bool]:
+    """Where the chain goes on, and whether its head is what was written last. A damaged log goes on after its last row:
+    nobody shall keep a hospital from its data by damaging it."""
+    head = Head(row.seq, row.hash)
+    if seal_holds(keys, tenant_id, row):
+        return head, True
+    query = select(LOG.c.seq, LOG.c.hash).where(LOG.c.tenant_id == tenant_id).order_by(LOG.c.seq.desc())
+    last = session.execute(query.limit(1)).one_or_none()
+    if last is None and row.seq == 0:
+        return head, True  # the first row of all
+    log.error("the audit log's head is not what was written last", tenant_id=str(tenant_id), seq=row.seq)
+    return (Head(last.seq, last.hash) if last and last.seq > row.seq else head), False
 
 
 def _text(value: object) -> str:

@@ -18,6 +18,8 @@ ISSUER = "hounsfield"
 AUDIENCE = "hounsfield-api"
 REFETCH_SECONDS = 10
 """Least time between two fetches of the key set, so that tokens with made-up key ids cost nothing."""
+STALE_SECONDS = 300
+"""A key that is no longer published is trusted no longer than this."""
 _NO_KEYS = "the keys that access tokens are checked with cannot be fetched now; try again in some seconds"
 
 
@@ -75,7 +77,8 @@ class TokenVerifier:
     def has_key_of(self, token: str) -> bool:
         """Whether `verify` needs no new key set for this token: it then answers without waiting."""
         try:
-            return jwt.get_unverified_header(token).get("kid") in self._keys
+            known = jwt.get_unverified_header(token).get("kid") in self._keys
+            return known and not self._is_stale()
         except jwt.InvalidTokenError:
             return True
 
@@ -105,24 +108,37 @@ class TokenVerifier:
 
     def _key(self, key_id: str | None) -> jwt.PyJWK:
         """A key that is here never waits. Raises KeyError, and Unavailable where the key set cannot be had now."""
-        if (known := self._keys.get(key_id)) is not None:
+        known = self._keys.get(key_id)
+        if known is not None and not self._is_stale():
             return known
         # While one caller fetches, others wait only if nobody could be let in without the answer anyway.
         if not self._lock.acquire(blocking=not self._keys):
+            if known is not None:
+                return known
             raise Unavailable(_NO_KEYS)
         try:
-            if key_id not in self._keys and self._clock() - self._fetched >= REFETCH_SECONDS:
-                self._refetch()
-            missed = self._missed
+            self._refetch(key_id)
         finally:
             self._lock.release()
-        if missed and key_id not in self._keys:
+        if self._missed and key_id not in self._keys:
             raise Unavailable(_NO_KEYS)
         return self._keys[key_id]
 
-    def _refetch(self) -> None:
-        """The time is taken before: a fetch that fails is not repeated at once either."""
+    def _is_stale(self) -> bool:
+        return self._clock() - self._fetched >= STALE_SECONDS
+
+    def _refetch(self, key_id: str | None) -> None:
+        """Not again soon after the last time, which is noted before: a fetch that fails is not repeated at once either.
+
+        Where it fails, the keys of before stay; Unavailable is raised only if they are not enough.
+        """
+        if self._clock() - self._fetched < (STALE_SECONDS if key_id in self._keys else REFETCH_SECONDS):
+            return
         self._fetched = self._clock()
         self._missed = True
-        self._keys = {key.key_id: key for key in self._fetch().keys}
-        self._missed = False
+        try:
+            self._keys = {key.key_id: key for key in self._fetch().keys}
+            self._missed = False
+        except Unavailable:
+            if key_id not in self._keys:
+                raise

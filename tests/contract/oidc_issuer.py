@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -49,6 +50,8 @@ class Issuer:
     """Put over the ID token's claims; None leaves one out."""
     userinfo: dict[str, Any] = field(default_factory=dict)
     token_error: str | None = None
+    clients: tuple[tuple[str, ...], ...] = (("basic", f"{CLIENT_ID}:s3cret%2Band%3Amore"),)
+    """How a client may show who it is; within Basic it is form-encoded (RFC 6749 §2.3.1)."""
     requests: list[str] = field(default_factory=list)
     grants: dict[str, Grant] = field(default_factory=dict)
 
@@ -58,7 +61,7 @@ class Issuer:
         query = dict(parse_qsl(urlsplit(location).query))
         code = secrets.token_urlsafe(16)
         self.grants[code] = Grant(query, claims)
-        return {"code": code, "state": query["state"]}
+        return {"code": code, "state": query["state"], "session_state": "of the provider's own"}
 
     def answer(self, method: str, path: str, headers: Any, body: str) -> tuple[int, Any]:
         """Status and JSON of a request."""
@@ -68,7 +71,7 @@ class Issuer:
         if path == "/jwks":
             return 200, {"keys": [key.as_dict(private=False) for key in self.published]}
         if path == "/userinfo":
-            return 200, self.userinfo
+            return (200, self.userinfo) if self.userinfo else (401, {"error": "invalid_token"})
         if path == "/token":
             return self._token(headers, {name: values[0] for name, values in parse_qs(body).items()})
         return 404, {}
@@ -87,8 +90,7 @@ class Issuer:
     def _token(self, headers: Any, form: dict[str, str]) -> tuple[int, Any]:
         if self.token_error:
             return 400, {"error": self.token_error}
-        basic = base64.b64decode(headers["Authorization"].removeprefix("Basic ")).decode()
-        if basic != f"{CLIENT_ID}:s3cret%2Band%3Amore":  # form-encoded, RFC 6749 §2.3.1
+        if _client(headers.get("Authorization"), form) not in self.clients:
             return 401, {"error": "invalid_client"}
         grant = self.grants.pop(form["code"], None)
         if grant is None or form["redirect_uri"] != grant.query["redirect_uri"]:
@@ -121,7 +123,7 @@ class Issuer:
 def running_issuer() -> Iterator[Issuer]:
     """One that answers on loopback until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    key = new_key()
+    key = _usual_key()
     issuer = Issuer(f"http://127.0.0.1:{server.server_port}", key, [key])
     vars(server)["issuer"] = issuer
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -137,6 +139,17 @@ def running_issuer() -> Iterator[Issuer]:
 def new_key() -> RSAKey:
     """A key pair with an id of its own."""
     return RSAKey.generate_key(2048, auto_kid=True)
+
+
+def _client(authorization: str | None, form: dict[str, str]) -> tuple[str, ...]:
+    if authorization is not None:
+        return "basic", base64.b64decode(authorization.removeprefix("Basic ")).decode()
+    return ("post", form["client_id"], form.get("client_secret", ""))
+
+
+@cache
+def _usual_key() -> RSAKey:
+    return new_key()
 
 
 def _base64(content: bytes) -> str:

@@ -211,7 +211,7 @@ def test_a_running_process_heeds_what_the_command_line_does_to_its_keys(
     eventually(lambda: services.once(key_store).names.newest.key_id != old)
     refused = hounsfield("keys", "retire", old)
     assert (refused.returncode, "may be in use until" in refused.stderr) == (1, True)
-    assert hounsfield("keys", "reseal").stdout.strip() == "1 names sealed anew"
+    assert hounsfield("keys", "reseal").stdout.strip() == "1 name sealed anew"
     assert hounsfield("keys", "reseal").stdout.strip() == "0 names sealed anew"
     assert f"names {old}: stays: what was made" in hounsfield("keys", "retire").stdout
     sealed = sealed_names(services, tenant_id)[study_id]

@@ -1,19 +1,25 @@
 """Limits count tries before their work is done, for all replicas, and name nobody."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 
+from functions import auth
 from functions.auth.limits import Limits, Rule, Rules, account_subject, address_subject, limits
 from shared.config import Settings
 from shared.db.session import Database
 from shared.errors import TooManyRequests
 from shared.ids import uuid7
 from shared.runtime.services import Services
+from tests.contract.conftest import PASSWORD
+from tests.serving import serving
 
 RULE = Rule("login-account", 5, timedelta(minutes=15), timedelta(minutes=15), "too many log-ins failed")
 Past = Callable[[timedelta], None]
@@ -186,3 +192,113 @@ def test_an_account_is_one_by_all_its_names_and_an_unknown_name_in_any_case() ->
 
 def test_names_that_are_no_text_count_too(guard: Limits) -> None:
     assert tries(guard, account_subject(None, "\ud800\x00"), 9) == 5
+
+
+class Callers:
+    """Programs at many addresses that log in at the replicas of one installation in turn."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self.ports = ports
+        self._calls = 0
+
+    def post(self, path: str, body: Mapping[str, Any], address: int = 1) -> httpx.Response:
+        self._calls += 1
+        port = self.ports[self._calls % len(self.ports)]
+        transport = httpx.HTTPTransport(local_address=f"127.0.0.{address}", verify=False)  # plain HTTP
+        with httpx.Client(transport=transport, timeout=60) as client:
+            return client.post(f"http://127.0.0.1:{port}/api/auth/{path}", json=body)
+
+    def login(self, name: str, password: str = PASSWORD, address: int = 1) -> httpx.Response:
+        return self.post("login", {"login": name, "password": password}, address)
+
+    def register(self, name: str, address: int = 1) -> httpx.Response:
+        account = {"email": f"{name}@hospital.example", "username": name, "password": PASSWORD}
+        return self.post("register", account, address)
+
+
+@pytest.fixture
+def installation(services: Services, database_url: str) -> Iterator[Callable[..., Callers]]:
+    """`installation(setting=…)`: callers of two replicas on one database, where ada and bob have accounts."""
+    with ExitStack() as stack:
+
+        def start(**more: Any) -> Callers:
+            settings = services.settings.model_copy(update=more)
+            ports = []
+            for _ in range(2):
+                database = Database(database_url)
+                stack.callback(database.close)
+                replica = Services(settings, database, services.storage)
+                ports.append(stack.enter_context(serving(replica, [auth.function])))
+            callers = Callers(ports)
+            assert [callers.register(name).status_code for name in ("ada", "bob")] == [201, 201]
+            return callers
+
+        yield start
+
+
+def test_many_guesses_from_many_addresses_lock_the_account_and_nobody_else(
+    installation: Callable[..., Callers],
+) -> None:
+    callers = installation()
+    answers = [callers.login("ada", f"guess {n}", address=2 + n % 100) for n in range(200)]
+    assert [answer.status_code for answer in answers] == [401] * 10 + [429] * 190
+    assert callers.login("ada", address=200).status_code == 429, "the right password opens no locked account"
+    others = [callers.login("bob", address=2 + n) for n in range(100)]
+    assert {answer.status_code for answer in others} == {200}
+
+
+def test_guesses_that_come_at_once_are_no_way_around_it(installation: Callable[..., Callers]) -> None:
+    callers = installation()
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda n: callers.login("ada", f"guess {n}", address=2 + n % 100), range(96)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(401), statuses.count(429)) == (10, 86)
+
+
+def test_all_names_of_an_account_share_one_count(installation: Callable[..., Callers]) -> None:
+    callers = installation()
+    names = ["ada", "ADA", "ada@hospital.example", "Ada@Hospital.Example"] * 3
+    statuses = [callers.login(name, "a guess").status_code for name in names]
+    assert statuses == [401] * 10 + [429] * 2
+
+
+def test_a_name_without_an_account_is_locked_in_the_same_words(installation: Callable[..., Callers]) -> None:
+    callers = installation()
+    known = [callers.login("ada", "a guess") for _ in range(12)]
+    unknown = [callers.login("nobody", "a guess") for _ in range(12)]
+    assert [answer.json() for answer in known] == [answer.json() for answer in unknown]
+    assert known[-1].status_code == 429
+    assert known[-1].json()["detail"].endswith("try again in 15 minutes")
+    for answer in (known[-1], unknown[-1]):
+        assert 890 <= int(answer.headers["retry-after"]) <= 900
+
+
+def test_a_right_password_in_time_starts_the_count_anew(installation: Callable[..., Callers]) -> None:
+    callers = installation()
+    for _ in range(3):
+        wrong = [callers.login("ada", "a guess").status_code for _ in range(9)]
+        assert [*wrong, callers.login("ada").status_code] == [401] * 9 + [200]
+
+
+def test_an_address_that_guesses_at_many_accounts_is_locked_out(
+    installation: Callable[..., Callers],
+) -> None:
+    callers = installation(address_failures=5)
+    statuses = [callers.login(f"name-{n}", "a guess", address=7).status_code for n in range(6)]
+    assert statuses == [401] * 5 + [429]
+    assert callers.login("bob", address=7).status_code == 429
+    assert callers.login("bob", address=8).status_code == 200
+
+
+def test_who_logs_in_rightly_is_never_too_many(installation: Callable[..., Callers]) -> None:
+    callers = installation(address_failures=5)
+    assert {callers.login("ada").status_code for _ in range(15)} == {200}
+
+
+def test_an_address_may_register_so_many_accounts(installation: Callable[..., Callers]) -> None:
+    callers = installation(registrations_per_hour=3)
+    statuses = [callers.register(f"name-{n}", address=7).status_code for n in range(5)]
+    assert statuses == [201] * 3 + [429] * 2
+    refused = callers.register("another", address=7)
+    assert refused.json()["detail"] == "too many accounts were registered lately; try again in 60 minutes"
+    assert callers.register("another", address=8).status_code == 201

@@ -64,6 +64,7 @@ class Inbox:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         assert isinstance(envelope.content, bytes)
         self.mails.append(read(envelope.content))
+        assert server.transport is not None
         self.encrypted.append(server.transport.get_extra_info("ssl_object") is not None)
         self.users.append(session.auth_data)
         return "250 OK"

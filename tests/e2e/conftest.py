@@ -20,10 +20,15 @@ def ceph() -> Iterator[Ceph]:
         yield ceph
 
 
-@pytest.fixture
-def browser() -> Iterator[BrowserContext]:
-    """Chromium with an empty profile, or a loud skip where its package is missing."""
+@pytest.fixture(scope="session")
+def chromium_is_installed() -> None:
+    """A loud skip where its package is missing."""
     if not chromium.installed():
         pytest.skip("CHROMIUM MISSING: run `python -m tests.e2e.browser install` as root")
+
+
+@pytest.fixture
+def browser(chromium_is_installed: None) -> Iterator[BrowserContext]:
+    """Chromium with an empty profile."""
     with chromium.fresh_browser() as browser:
         yield browser

@@ -9,7 +9,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from functions.auth.sessions.service import Holder, end_session
+from functions.auth.sessions.service import Holder, end_session, start_session
 from shared.db.models import Role, User
 from shared.http.cookies import SAFE_METHODS
 from shared.runtime.services import Services
@@ -84,9 +84,6 @@ def _bad_credentials(services: Services, user: Principal, whose: str) -> list[Id
     long_ago = datetime.now(UTC) - 2 * HOUR
     claims = jwt.decode(services.once(token_issuer).issue(user), options={"verify_signature": False})
     public = key.value.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    ended = services.once(token_issuer).issue(user)
-    holder = Holder(UUID(_session_of(ended)), user.user_id, user.tenant_id)
-    end_session(services, holder, Actor(user.user_id, None, None))
     tokens = {
         "expired token": TokenIssuer(key.value, key.id, 15, lambda: long_ago).issue(user),
         "token signed by another key": TokenIssuer(Ed25519PrivateKey.generate(), key.id, 15).issue(user),
@@ -96,7 +93,7 @@ def _bad_credentials(services: Services, user: Principal, whose: str) -> list[Id
             {**claims, "aud": "else"}, key.value, "EdDSA", {"kid": key.id}
         ),
         "token without its signature": services.once(token_issuer).issue(user).rpartition(".")[0] + ".",
-        "token of an ended session": ended,
+        "token of an ended session": _ended_token(services, user),
         **_bad_keys(services, user),
     }
     assert (claims["aud"], claims["iss"]) == (AUDIENCE, ISSUER)
@@ -107,9 +104,14 @@ def _bad_credentials(services: Services, user: Principal, whose: str) -> list[Id
     ]
 
 
-def _session_of(token: str) -> str:
-    session: str = jwt.decode(token, options={"verify_signature": False})["sid"]
-    return session
+def _ended_token(services: Services, user: Principal) -> str:
+    """Of somebody who logged out."""
+    actor = Actor(user.user_id, "password", None)
+    with services.database.tenant(user.tenant_id) as session:
+        row = session.get_one(User, user.user_id)
+    started = start_session(services, row, actor)
+    end_session(services, Holder(started.id, user.user_id, user.tenant_id), actor)
+    return started.access_token
 
 
 def _bad_keys(services: Services, user: Principal) -> dict[str, str]:

@@ -36,6 +36,7 @@ FIELDS: Mapping[str, Aim] = {
     "user_id": lambda victim: victim.user.user_id,
     "actor_id": lambda victim: victim.user.user_id,
     "patient_id": lambda victim: victim.study_id,
+    "subject_id": lambda victim: victim.study_id,
     "DELETE /auth/api-keys?id": lambda victim: victim.api_key_id,
 }
 """A query parameter or a body's field → the same; `METHOD /path?name` where the name alone does not say it."""

@@ -43,7 +43,7 @@ NOBODYS = {"outbox", "inbox", "dead_letters", "audit_log", "audit_heads"}
 OWNED = [
     table for table in Base.metadata.sorted_tables if "tenant_id" in table.c and table.name not in NOBODYS
 ]
-TOUCHED = {("api_keys", "last_used_at"), ("users", "last_login_at")}
+TOUCHED = {("api_keys", "last_used_at"), ("api_keys", "updated_at"), ("users", "last_login_at")}
 """Columns that say when somebody came, not what they did."""
 
 

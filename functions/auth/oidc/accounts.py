@@ -69,7 +69,11 @@ def _linked(unit: UnitOfWork, person: Person) -> User | None:
 
 
 def _made(unit: UnitOfWork, person: Person) -> User:
+    """A new account. Where the provider says that the address is not verified, none is made: the address would be
+    taken from its owner, who could later be led into an account that somebody else uses too."""
     email = _address(person)
+    if person.email_verified is False:
+        raise Forbidden("your e-mail address is not verified at the identity provider; verify it there first")
     for username in usernames(email, None):
         user = User(
             tenant_id=unit.tenant_id, email=email, username=username, full_name=person.name, role=Role.USER

@@ -25,7 +25,8 @@ class Person:
     issuer: str
     subject: str
     email: str | None
-    email_verified: bool
+    email_verified: bool | None
+    """None where the provider does not say."""
     name: str | None
     role: Role | None
     """None where roles are none of the provider's business."""
@@ -41,7 +42,7 @@ def identify(provider: Provider, settings: Settings, tokens: Tokens, nonce: str)
         issuer=provider.issuer,
         subject=_subject(claims["sub"]),
         email=_valid(_EMAIL, claims.get("email")),
-        email_verified=_is_true(claims.get("email_verified")),
+        email_verified=_truth(claims.get("email_verified")),
         name=_valid(_LINE, claims.get("name")),
         role=role_of(claims, settings.oidc_role_claim, settings.oidc_roles),
     )
@@ -83,9 +84,11 @@ def _subject(value: object) -> str:
     return value
 
 
-def _is_true(value: object) -> bool:
-    """Some providers write booleans as text."""
-    return value is True or value == "true"
+def _truth(value: object) -> bool | None:
+    """Some providers write booleans as text; what is neither says nothing."""
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "false": False}.get(value) if isinstance(value, str) else None
 
 
 def _valid(adapter: TypeAdapter[T], value: object) -> T | None:

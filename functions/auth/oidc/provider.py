@@ -74,10 +74,7 @@ class Provider:
     def __init__(self, issuer: str, client: Client, ca_file: Path | None = None) -> None:
         self.issuer = issuer
         self._client = client
-        trusted = ssl.create_default_context()
-        if ca_file is not None:
-            trusted.load_verify_locations(ca_file)
-        self._http = httpx.Client(timeout=TIMEOUT_SECONDS, verify=trusted)
+        self._http = httpx.Client(timeout=TIMEOUT_SECONDS, verify=_trusted(ca_file))
         self._metadata = Kept(self._discover)
         self._keys = Kept(self._fetch_keys)
 
@@ -144,6 +141,10 @@ class Provider:
         self._http.close()
 
     def _discover(self) -> Metadata:
+        try:
+            _guarded(self.issuer)
+        except ValueError as error:
+            raise self._wrong(f"HOUNSFIELD_OIDC_ISSUER {error}") from None
         document = self._json("GET", self.issuer.rstrip("/") + DISCOVERY, {})
         try:
             metadata = Metadata.model_validate(document)
@@ -173,12 +174,12 @@ class Provider:
     def _json(
         self, method: str, url: str, headers: dict[str, str], body: str | None = None
     ) -> dict[str, Any]:
-        """The answer's object; that of an error too when it names one (RFC 6749 §5.2)."""
+        """The answer's object; of the token endpoint also one that names an error (RFC 6749 §5.2)."""
         try:
             response = self._http.request(method, url, headers=headers, content=body)
             answer = response.json()
-            named = isinstance(answer, dict) and "error" in answer and response.status_code < 500
-            if not named:
+            refused = method == "POST" and response.status_code < 500
+            if not (refused and isinstance(answer, dict) and "error" in answer):
                 response.raise_for_status()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise self._wrong(f"it does not answer as it should ({type(error).__name__})") from None
@@ -191,13 +192,25 @@ class Provider:
         return Unavailable(f"the identity provider {self.issuer} cannot be used now: {what}")
 
 
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    """The usual authorities, and those in the file. Raises Unavailable."""
+    trusted = httpx.create_ssl_context()
+    if ca_file is not None:
+        try:
+            trusted.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError too
+            log.error("no certificates in this file", file=str(ca_file), error=type(error).__name__)
+            raise Unavailable("the file of HOUNSFIELD_OIDC_CA_FILE does not hold certificates") from None
+    return trusted
+
+
 def is_configured(settings: Settings) -> bool:
     """Whether people may log in through a provider."""
     return bool(settings.oidc_issuer and settings.oidc_client_id)
 
 
 def provider(services: Services) -> Provider:
-    """The process's (`services.once(provider)`). Raises NotFound where none is configured."""
+    """The process's (`services.once(provider)`). Raises NotFound where none is configured, Unavailable."""
     settings = services.settings
     if not settings.oidc_issuer or not settings.oidc_client_id:
         raise NotFound(

@@ -25,10 +25,10 @@ def matching(wanted: Filters) -> Select[AuditEntry]:
             action.startswith(wanted.action, autoescape=True) if is_prefix else action == wanted.action
         )
     if wanted.subject_id is not None:
-        listed = func.jsonb_path_exists(
+        shown = func.jsonb_path_exists(
             AuditEntry.details, "$.*[*] ? (@ == $id)", func.jsonb_build_object("id", str(wanted.subject_id))
         )
-        query = query.where(or_(AuditEntry.subject_id == wanted.subject_id, listed))
+        query = query.where(or_(AuditEntry.subject_id == wanted.subject_id, shown))
     if wanted.patient_id is not None:
         listed = AuditEntry.details.contains({"patients": [wanted.patient_id]})
         query = query.where(or_(AuditEntry.patient_id == wanted.patient_id, listed))

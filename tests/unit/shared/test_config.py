@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from shared.config import Settings
 
@@ -15,3 +16,39 @@ def test_a_database_url_needs_no_driver(scheme: str, monkeypatch: pytest.MonkeyP
 def test_origins_are_a_comma_separated_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOUNSFIELD_CORS_ORIGINS", "https://a.example, https://b.example,")
     assert Settings().cors_origins == ["https://a.example", "https://b.example"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "a.example",
+        "https://a.example/",
+        "https://a.example/app",
+        "HTTPS://a.example",
+        "ftp://a.example",
+    ],
+)
+def test_an_origin_is_what_a_browser_would_send(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUNSFIELD_CORS_ORIGINS", f"https://b.example,{origin}")
+    with pytest.raises(ValidationError, match="is no origin; write https://host or https://host:port"):
+        Settings()
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:5173", "https://a.example", "https://[::1]:8443"])
+def test_an_origin_may_have_a_port(origin: str) -> None:
+    assert Settings(cors_origins=[origin]).cors_origins == [origin]
+
+
+@pytest.mark.parametrize("proxy", ["*", "proxy.example", "10.0.0.1/8", "10.0.0.0/33"])
+def test_a_trusted_proxy_is_an_address_or_a_network(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUNSFIELD_TRUSTED_PROXIES", f"192.0.2.1, 2001:db8::/32,{proxy}")
+    with pytest.raises(ValidationError, match="write an address, or a network such as"):
+        Settings()
+
+
+@pytest.mark.parametrize("half", ["tls_cert_file", "tls_key_file"])
+def test_a_certificate_needs_its_key(half: str) -> None:
+    with pytest.raises(ValidationError, match="needs both TLS_CERT_FILE and TLS_KEY_FILE"):
+        Settings(**{half: "chain.pem"})

@@ -16,7 +16,7 @@ from shared.errors import Unauthenticated, Unavailable
 from shared.ids import uuid7
 from shared.security.keys import key_id
 from shared.security.principal import Credential, CredentialKind, Principal
-from shared.security.tokens import REFETCH_SECONDS, TokenIssuer, TokenVerifier
+from shared.security.tokens import REFETCH_SECONDS, STALE_SECONDS, TokenIssuer, TokenVerifier
 
 WHO = Principal(uuid7(), uuid7(), Role.USER, Credential(CredentialKind.TOKEN, uuid7()))
 
@@ -110,7 +110,7 @@ def test_a_token_of_an_ended_session_or_account_is_refused_until_it_is_issued_an
     )
     assert verifier.verify(keys.good) == WHO
     ended.add(WHO.credential.id)
-    with pytest.raises(Unauthenticated, match="session .* has ended"):
+    with pytest.raises(Unauthenticated, match=r"session .* has ended"):
         verifier.verify(keys.good)
     ended.clear()
     valid_from[WHO.user_id] = datetime.now(UTC)
@@ -118,3 +118,20 @@ def test_a_token_of_an_ended_session_or_account_is_refused_until_it_is_issued_an
         verifier.verify(keys.good)
     again = TokenIssuer(keys.key, key_id(keys.key.public_key()), 60).issue(WHO)
     assert verifier.verify(again) == WHO
+
+
+def test_a_key_that_is_published_no_longer_is_forgotten_in_time(keys: KeySet) -> None:
+    keys.verifier.verify(keys.good)
+    keys.key = Ed25519PrivateKey.generate()
+    assert keys.verifier.verify(keys.good) == WHO
+    keys.now += STALE_SECONDS
+    with pytest.raises(Unauthenticated):
+        keys.verifier.verify(keys.good)
+
+
+def test_a_key_that_cannot_be_looked_up_again_now_is_still_good(keys: KeySet) -> None:
+    keys.verifier.verify(keys.good)
+    keys.there = False
+    keys.now += STALE_SECONDS
+    assert keys.verifier.verify(keys.good) == WHO
+    assert keys.fetches == 2
