@@ -1,12 +1,13 @@
 """The few calls that the command line makes on a running Hounsfield."""
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import httpx
 
@@ -58,8 +59,10 @@ class Bearer(httpx.Auth):
 class Client:
     """One logged-in user of one server."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
-        """`token` is an access token or an API key; without one, log in."""
+    def __init__(self, url: str, token: str | None = None, ca_file: Path | None = None) -> None:
+        """`token` is an access token or an API key; without one, log in. `ca_file` holds the certificates of whoever
+        signed the server's, where that is nobody known. Raises CallFailed for a file without any."""
+        self._logged_in = False
         base = url.rstrip("/") + "/api/"
         self._bearer = Bearer(f"{base}auth/refresh", token.strip() if token else None)
         self._http = httpx.Client(
@@ -67,12 +70,14 @@ class Client:
             auth=self._bearer,
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # cookies are for browsers
             timeout=httpx.Timeout(60, read=300),
+            verify=_trusted(ca_file),
             trust_env=False,
         )
 
     def login(self, name: str, password: str) -> None:
         """Log in by e-mail or username. Raises CallFailed."""
         self._bearer.hold(self._call("POST", "auth/login", json={"login": name, "password": password}))
+        self._logged_in = True
 
     def register(self, email: str, password: str) -> None:
         """Make an account. Raises CallFailed."""
@@ -115,8 +120,17 @@ class Client:
         return target
 
     def close(self) -> None:
-        """Close the connections."""
+        """End the session that `login` began, if the server can be reached, and the connections."""
+        if self._logged_in:
+            with suppress(CallFailed), self._errors():  # if not: the session ends by itself, some hours later
+                self._http.post("auth/logout")
         self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _call(self, method: str, path: str, **body: Any) -> dict[str, Any]:
         with self._errors():
@@ -156,6 +170,16 @@ def has_ended(study: dict[str, Any]) -> bool:
         return True
     reported = study["results"] is not None and study["results"]["report_id"] is not None
     return study["status"] == "rejected" or (study["status"] == "completed" and reported)
+
+
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
+    trusted = httpx.create_ssl_context(trust_env=False)
+    if ca_file is not None:
+        try:
+            trusted.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError too
+            raise CallFailed(f"{ca_file} does not hold certificates: {error.strerror}") from error
+    return trusted
 
 
 def _opened(path: Path) -> IO[bytes]:

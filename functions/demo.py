@@ -29,7 +29,19 @@ SHOWN = {
 def demo_settings(data_dir: Path) -> Settings:
     """An installation of its own under `data_dir`: whatever the environment names as in use elsewhere stays untouched."""
     level = os.environ.get("HOUNSFIELD_LOG_LEVEL", "ERROR")
-    named = ("database_url", "storage_url", "model_url", "public_url", "jwks_url", "keys_dir")
+    named = (
+        "database_url",
+        "jwks_url",
+        "keys_dir",
+        "mail_dir",
+        "model_url",
+        "oidc_issuer",
+        "public_url",
+        "smtp_url",
+        "storage_url",
+        "tls_cert_file",
+        "tls_key_file",
+    )
     own: dict[str, object] = {
         **dict.fromkeys(named),
         "model_urls": {},
@@ -48,13 +60,12 @@ def run_demo(settings: Settings, output: Path, keep: bool, console: Console) -> 
         console.print(f"Running at {stack.url}", highlight=False)
         title, files = demo_files(output)
         console.print(f"Sending a {title}")
-        client = Client(stack.url)
-        _log_in(client)
-        study = client.submit_mri(files, {"duplicate": "true"})
-        study = wait_with_progress(console, client, study["id"])
-        show_findings(console, study)
-        _save(client, study, output, console)
-        client.close()
+        with Client(stack.url) as client:
+            _log_in(client)
+            study = client.submit_mri(files, {"duplicate": "true"})
+            study = wait_with_progress(console, client, study["id"])
+            show_findings(console, study)
+            _save(client, study, output, console)
         console.print("[bold]Demo models, trained on small public data. Not for clinical use.[/]")
         if keep:
             console.print(f"Still running at {stack.url}; Ctrl-C ends it.", highlight=False)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from functions.auth.accounts.service import ensure_admin
 from functions.auth.limits import limits
+from functions.auth.sessions.service import clean_sessions
 from functions.host import Host, load_functions
 from functions.inference.models import model_client
 from functions.upload.sweep import sweep_orphans
@@ -135,6 +136,7 @@ class LocalStack:
                 {
                     "events": lambda: bus.clean(keep),
                     "objects": lambda: sweep_orphans(services),
+                    "sessions": lambda: clean_sessions(services),
                     "limits": services.once(limits).clean,
                     "audit heads": lambda: log_heads(services),
                 }

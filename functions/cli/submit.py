@@ -34,17 +34,21 @@ def submit(
     password: Annotated[
         str | None, typer.Option(envvar="HOUNSFIELD_PASSWORD", help="asked for when not given")
     ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(envvar="HOUNSFIELD_CA_FILE", help="certificates that sign the server's, PEM"),
+    ] = None,
 ) -> None:
     """Send a study to a running Hounsfield."""
     if kind != "brain-mri":
         raise typer.BadParameter(f"no pipeline for {kind!r} yet; known: brain-mri", param_hint="--kind")
-    client = Client(url, token)
-    if not token:
-        name = user or typer.prompt("E-mail or username")
-        client.login(name, password or typer.prompt("Password", hide_input=True))
     fields = {"modalities": modalities, "patient_id": patient_id, "duplicate": "true" if duplicate else None}
-    study = client.submit_mri(files, {name: value for name, value in fields.items() if value})
-    known = " (these files were sent before)" if study["known"] else ""
-    out.print(f"study {safe(study['id'])}{known}", highlight=False)
-    if wait:
-        show_findings(out, wait_with_progress(out, client, study["id"]))
+    with Client(url, token, ca_file) as client:
+        if not token:
+            name = user or typer.prompt("E-mail or username")
+            client.login(name, password or typer.prompt("Password", hide_input=True))
+        study = client.submit_mri(files, {name: value for name, value in fields.items() if value})
+        known = " (these files were sent before)" if study["known"] else ""
+        out.print(f"study {safe(study['id'])}{known}", highlight=False)
+        if wait:
+            show_findings(out, wait_with_progress(out, client, study["id"]))

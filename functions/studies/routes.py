@@ -84,7 +84,7 @@ def list_artifacts(id: UUID, unit: Unit, user: StudiesReader) -> list[ArtifactOu
 
 @router.get(
     "/studies/{id}/artifacts/{role}",
-    responses={**file_responses("application/octet-stream"), **MISSING},
+    responses={**file_responses("*/*"), **MISSING},
     response_class=StreamingResponse,
 )
 def get_artifact(

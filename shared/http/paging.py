@@ -42,8 +42,9 @@ class Paging:
         the id."""
         by = id_column if order is None else order
         if self.cursor is not None:
-            last = session.scalar(select(by).where(id_column == self.cursor)) if by is order else self.cursor
-            query = query.where(by < last)
+            # An unknown cursor names no place: the page after it is empty.
+            place = select(by).where(id_column == self.cursor).scalar_subquery()
+            query = query.where(by < (place if by is order else self.cursor))
         rows = session.scalars(query.order_by(by.desc()).limit(self.limit + 1)).all()
         if len(rows) <= self.limit:
             return rows, None

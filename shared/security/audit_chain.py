@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,14 @@ UNSEALED = b""
 LOG = Base.metadata.tables[AuditEntry.__tablename__]
 HEADS = Base.metadata.tables[AuditHead.__tablename__]
 HASHED = tuple(column.name for column in LOG.columns if column.name != "hash")
+
+_LOCK = (
+    select(HEADS, func.clock_timestamp().label("at"))
+    .where(HEADS.c.tenant_id == bindparam("tenant"))
+    .with_for_update()
+)
+_APPEND = insert(LOG)
+_MOVE = update(HEADS).where(HEADS.c.tenant_id == bindparam("tenant"))
 
 
 class Keys(Protocol):
@@ -71,10 +79,10 @@ def append(
     end, intact = _end(session, keys, tenant_id, before)
     stamp = {"tenant_id": tenant_id, "at": before.at, "key_id": key_id}
     rows, head = _chained(end, secret, [{**values, **stamp} for values in _values(actor, records)])
-    session.execute(insert(LOG), rows)
+    session.execute(_APPEND, rows)
     seal = make_seal(secret, tenant_id, head) if intact else UNSEALED
     values = {"seq": head.seq, "hash": head.hash, "key_id": key_id, "seal": seal}
-    session.execute(update(HEADS).where(HEADS.c.tenant_id == tenant_id).values(values))
+    session.execute(_MOVE, {"tenant": tenant_id, **values})
 
 
 def row_hash(secret: bytes, before: bytes, row: Mapping[str, Any]) -> bytes:
@@ -133,12 +141,11 @@ def _values(actor: Actor | None, records: Sequence[Record]) -> Iterator[dict[str
 
 def _lock_head(session: Session, tenant_id: UUID) -> Row[Any]:
     """The tenant's head and the database's time. Of two transactions, the second waits here until the first ended."""
-    query = select(HEADS, func.clock_timestamp().label("at")).where(HEADS.c.tenant_id == tenant_id)
-    head = session.execute(query.with_for_update()).one_or_none()
+    head = session.execute(_LOCK, {"tenant": tenant_id}).one_or_none()
     if head is None:
         first = {"tenant_id": tenant_id, "seq": 0, "hash": START, "key_id": "", "seal": UNSEALED}
         session.execute(upsert(HEADS).values(first).on_conflict_do_nothing())
-        head = session.execute(query.with_for_update()).one()
+        head = session.execute(_LOCK, {"tenant": tenant_id}).one()
     return head
 
 

@@ -536,7 +536,7 @@ def test_without_a_role_claim_the_role_is_ours_to_give(
 def test_a_role_that_does_not_exist_is_named(services: Services, browser: TestClient, issuer: Issuer) -> None:
     services.settings.oidc_role_claim = "groups"
     services.settings.oidc_roles = {"it": "root"}
-    response = log_in(browser, issuer)
+    response = log_in(browser, issuer, {**ANNA, "groups": ["it"]})
     assert response.status_code == 503 and "root" in response.json()["detail"]
 
 

@@ -1,6 +1,5 @@
 """Sessions: refreshing, logging out, and browsers that carry them in cookies."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,9 +9,11 @@ from httpx import Response
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
-from functions.auth.sessions.service import clean_sessions
+from functions.auth.sessions.service import authenticate, clean_sessions, end_all_sessions, start_session
 from shared.db.models import RefreshToken, User
+from shared.errors import Unauthenticated
 from shared.runtime.services import Services
+from shared.security.audit import Actor
 from shared.security.keys import token_verifier
 from shared.security.revocations import Revocations, revocations
 from tests.contract.conftest import PASSWORD, ClientFor, LogIn
@@ -96,9 +97,7 @@ class TestRefresh:
     @pytest.mark.parametrize("token", ["", "hsr_nothing", "nul\0", "\udcff"])
     def test_an_unknown_token_is_refused(self, client: TestClient, token: str) -> None:
         body = '{"refresh_token": "' + token.replace("\0", "\\u0000").replace("\udcff", "\\udcff") + '"}'
-        answer = client.post(
-            "/api/auth/refresh", content=body, headers={"Content-Type": "application/json"}
-        )
+        answer = client.post("/api/auth/refresh", content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code in (401, 422)
 
     @pytest.mark.parametrize("body", [None, {}])
@@ -140,6 +139,30 @@ class TestRefresh:
         with services.database.system() as session:
             for row in session.scalars(select(RefreshToken)):
                 assert token.encode() not in row.token_hash and len(row.token_hash) == 32
+
+
+def test_a_log_in_that_was_under_way_when_the_password_changed_is_refused(
+    client: TestClient, services: Services
+) -> None:
+    user = authenticate(services, "anna", PASSWORD, None)
+    with services.database.system() as session:
+        session.execute(update(User).values(password_hash="another"))
+    with pytest.raises(Unauthenticated):
+        start_session(services, user, Actor(user.id, "password"))
+
+
+def test_a_refresh_that_comes_while_all_sessions_are_being_ended_does_not_slip_through(
+    client: TestClient, services: Services
+) -> None:
+    tokens = log_in(client)
+    with ThreadPoolExecutor(1) as pool:
+        with services.database.system() as session:
+            user_id = session.scalars(select(User.id)).one()
+            end_all_sessions(session, user_id)
+            waiting = pool.submit(refresh, client, tokens["refresh_token"])
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        assert waiting.result().status_code == 401
 
 
 class TestLogout:
@@ -189,7 +212,9 @@ class TestLogout:
 
 
 class TestBrowser:
-    def test_log_in_sets_cookies_that_scripts_cannot_read(self, client: TestClient, browser: TestClient) -> None:
+    def test_log_in_sets_cookies_that_scripts_cannot_read(
+        self, client: TestClient, browser: TestClient
+    ) -> None:
         answer = browser.post("/api/auth/login", json={"login": "anna", "password": PASSWORD})
         cookies = {line.partition("=")[0]: line.lower() for line in answer.headers.get_list("set-cookie")}
         for name in ("hounsfield_access", "hounsfield_refresh"):
@@ -287,5 +312,3 @@ def test_rows_of_sessions_that_ended_long_ago_are_deleted(client: TestClient, se
         session.execute(update(RefreshToken).where(RefreshToken.id.in_(oldest)).values(expires_at=long_ago))
     assert clean_sessions(services) == 2
     assert refresh(client, kept).status_code == 200
-
-

@@ -1,16 +1,17 @@
-"""What Schemathesis' command line is told of us: who sends the requests.
+"""What Schemathesis' command line is told of us: who sends the requests, and what there is that they can name.
 
 Each request carries a session of its own, so that a log-out or a new password ends no more than that one.
 """
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import schemathesis
-from schemathesis import AuthContext, Case
+from schemathesis import AuthContext, Case, GenerationMode, HookContext
 
 from shared.config import Settings
 from shared.db.models import Role
@@ -18,8 +19,10 @@ from shared.security.keys import KeyStore
 from shared.security.principal import Principal
 from shared.security.tokens import TokenIssuer
 
-CALLER = "SCHEMATHESIS_CALLER"
-"""Environment: JSON object of the caller's ids and role, and of the folder with the keys."""
+caller: dict[str, Any] = json.loads(os.environ["SCHEMATHESIS_CALLER"])
+"""`user_id`, `tenant_id`, `role`, `data_dir` (where the keys are) and `things`: one object {path up to a parameter: its
+value} of what stays, then others of what may be deleted."""
+sent: Counter[str] = Counter()
 
 
 @schemathesis.auth(refresh_interval=None)
@@ -27,7 +30,6 @@ class FreshSession:
     """An access token that was just made."""
 
     def __init__(self) -> None:
-        caller = json.loads(os.environ[CALLER])
         user_id, tenant_id = UUID(caller["user_id"]), UUID(caller["tenant_id"])
         self._user = Principal(user_id, tenant_id, Role(caller["role"]))
         key = KeyStore(Settings(data_dir=Path(caller["data_dir"]))).signing.current
@@ -39,3 +41,19 @@ class FreshSession:
     def set(self, case: Case, data: str, context: AuthContext) -> None:
         headers: dict[str, Any] = {"Authorization": f"Bearer {data}"}
         case.headers = {**(case.headers or {}), **headers}
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+    """Every second request that is right in itself names something that there is."""
+    is_right = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
+    if not case.path_parameters or not is_right:
+        return
+    label = f"{case.method} {case.path}"
+    sent[label] += 1
+    things, turn = caller["things"], sent[label] // 2
+    if sent[label] % 2 and (case.method == "GET" or turn + 1 < len(things)):
+        target = things[0] if case.method == "GET" else things[turn + 1]
+        for name in case.path_parameters:
+            upto = case.path.partition("{" + name + "}")[0] + "{" + name + "}"
+            case.path_parameters[name] = target[upto]

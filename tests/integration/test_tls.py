@@ -82,9 +82,8 @@ def test_nothing_older_than_tls_1_2_is_spoken(secured: Services) -> None:
 
 
 def test_who_speaks_plain_http_there_gets_nothing(secured: Services) -> None:
-    with serving(secured, [auth.function]) as port, httpx.Client(trust_env=False) as client:
-        with pytest.raises(httpx.TransportError):
-            client.get(f"http://127.0.0.1:{port}/api/healthz")
+    with serving(secured, [auth.function]) as port, pytest.raises(httpx.TransportError):
+        httpx.get(f"http://127.0.0.1:{port}/api/healthz", trust_env=False)
 
 
 def test_a_key_that_does_not_fit_is_named_before_anything_is_served(

@@ -140,7 +140,9 @@ def _set_password(unit: UnitOfWork, user: User, hashed: str) -> datetime:
     user.password_hash = hashed
     repository.delete_unused_resets(unit.session, user.id)
     unit.session.flush()
-    return end_all_sessions(unit.session, user.id)
+    ended = end_all_sessions(unit.session, user.id)
+    unit.session.refresh(user)
+    return ended
 
 
 def _forget_failures(services: Services, user: User) -> None:

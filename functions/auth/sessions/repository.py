@@ -15,14 +15,14 @@ def by_hash(session: Session, token_hash: bytes) -> RefreshToken | None:
 
 
 def take(session: Session, token_hash: bytes) -> tuple[RefreshToken, User] | None:
-    """The token and its account, locked: of two callers that use it at once, the second finds it used."""
-    found = session.execute(
-        select(RefreshToken, User)
-        .join(User, User.id == RefreshToken.user_id)
-        .where(RefreshToken.token_hash == token_hash)
-        .with_for_update(of=RefreshToken)
-    ).one_or_none()
-    return None if found is None else (found[0], found[1])
+    """The token and its account. The account is locked first, as whoever ends its sessions does: of two callers that
+    use a token at once the second finds it used, and no session slips through while all are being ended."""
+    row = by_hash(session, token_hash)
+    if row is None:
+        return None
+    user = locked_account(session, row.user_id)
+    session.refresh(row)
+    return row, user
 
 
 def revoke_session(session: Session, session_id: UUID) -> None:
@@ -40,9 +40,16 @@ def void_access_tokens(session: Session, user_id: UUID, valid_from: datetime) ->
     session.execute(update(User).where(User.id == user_id).values(tokens_from=valid_from))
 
 
+def locked_account(session: Session, user_id: UUID) -> User:
+    """The account as it is now, until the transaction ends."""
+    return session.get_one(User, user_id, with_for_update=True, populate_existing=True)
+
+
 def note_login(session: Session, user_id: UUID) -> None:
-    """Remember when the account was last logged into."""
-    session.execute(update(User).where(User.id == user_id).values(last_login_at=func.now()))
+    """Remember when the account was last logged into; that is no change of the account."""
+    unchanged = {"updated_at": User.updated_at}
+    noted = update(User).where(User.id == user_id).values(last_login_at=func.now(), **unchanged)
+    session.execute(noted, execution_options={"synchronize_session": False})
 
 
 def delete_ended(session: Session, before: datetime) -> int:

@@ -79,14 +79,20 @@ def authenticate(services: Services, name: str, password: str, address: str | No
 
 
 def start_session(services: Services, user: User, actor: Actor) -> Session:
-    """Let somebody in who has shown who they are; `actor` says how."""
+    """Let somebody in who has shown who they are; `actor` says how.
+
+    Raises Unauthenticated where the account was closed or its password changed meanwhile.
+    """
     now = datetime.now(UTC)
     with unit_of_work(services, user.tenant_id, actor) as unit:
-        link = _new_link(services, user, uuid7(), now, now)
-        unit.session.add(link.row)
+        current = repository.locked_account(unit.session, user.id)
+        if not current.is_active or current.password_hash != user.password_hash:
+            raise Unauthenticated("the account was changed meanwhile; log in again")
         repository.note_login(unit.session, user.id)
+        link = _new_link(services, current, uuid7(), now, now)
+        unit.session.add(link.row)
         unit.audit("auth.login", subject=("user", user.id), details={"session": str(link.row.session_id)})
-    return _session(services, user, link)
+    return _session(services, current, link)
 
 
 def refresh_session(services: Services, token: str, address: str | None) -> Session:
@@ -143,8 +149,8 @@ def end_all_sessions(session: DatabaseSession, user_id: UUID) -> datetime:
     """End every session of an account, in the caller's transaction. After its commit, hand the moment that this
     returns to `revocations.end_account`."""
     now = datetime.now(UTC)
+    repository.void_access_tokens(session, user_id, now)  # first: it locks the account
     repository.revoke_account(session, user_id)
-    repository.void_access_tokens(session, user_id, now)
     return now
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, StrictBool, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -19,7 +19,7 @@ class AccountChange(Profile):
     """What an administrator changes of an account; fields that are not sent stay."""
 
     role: Role | SkipJsonSchema[None] = Field(default=None, json_schema_extra=_without_default)
-    is_active: bool | SkipJsonSchema[None] = Field(
+    is_active: StrictBool | SkipJsonSchema[None] = Field(
         default=None,
         json_schema_extra=_without_default,
         description="false keeps the person out, at once and everywhere",
