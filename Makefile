@@ -51,6 +51,7 @@ evaluate: setup ## measure the catalogue's models on the held-out data (needs HO
 
 bench: setup ## benchmarks: ratios against named peers
 	$(BIN)/python -m benchmarks.pipeline_overhead
+	$(BIN)/python -m benchmarks.auth
 
 clean: ## remove what tools left behind (not .venv)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output .hounsfield-demo

@@ -13,6 +13,7 @@ are counted as well as those that come one after another.
 import hashlib
 import hmac
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -80,7 +81,7 @@ class Rules:
 class Limits:
     """Counts tries. A subject is stored as an HMAC: the table names nobody, and nobody can look a name up in it."""
 
-    def __init__(self, database: Database, secret: bytes, rules: Rules) -> None:
+    def __init__(self, database: Database, secret: Callable[[], bytes], rules: Rules) -> None:
         self.rules = rules
         self._database = database
         self._secret = secret
@@ -114,13 +115,13 @@ class Limits:
 
     def _key(self, rule: Rule, subject: str) -> str:
         text = subject.encode(errors="surrogatepass")
-        return f"{rule.name}:{hmac.new(self._secret, text, hashlib.sha256).hexdigest()}"
+        return f"{rule.name}:{hmac.new(self._secret(), text, hashlib.sha256).hexdigest()}"
 
 
 def limits(services: Services) -> Limits:
     """The process's (`services.once(limits)`)."""
-    secret = services.once(key_store).secret("limits")
-    return Limits(services.database, secret, Rules.of(services.settings))
+    keys = services.once(key_store)
+    return Limits(services.database, lambda: keys.secret("limits"), Rules.of(services.settings))
 
 
 def account_subject(user_id: UUID | None, name: str) -> str:

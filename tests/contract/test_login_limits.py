@@ -149,7 +149,7 @@ def test_the_table_names_nobody(guard: Limits, database: Database) -> None:
 
 def test_another_installation_stores_another_hash(database: Database) -> None:
     rules = Rules.of(Settings())
-    for secret in (b"one", b"two"):
+    for secret in (lambda: b"one", lambda: b"two"):
         Limits(database, secret, rules).charge(RULE, "ada")
     with database.system() as session:
         assert session.scalar(text("select count(*) from login_attempts")) == 2

@@ -79,13 +79,14 @@ class Operation:
         """Arguments of `httpx.Client.request`: nothing is wrong with it but who sends it."""
         return {
             "method": self.method,
-            "url": self._path(victim),
-            "params": self._query(victim),
+            "url": self.path.format(**self.path_parameters(victim)).removeprefix("/"),
+            "params": self.query(victim),
             **self._body(victim),
         }
 
-    def _path(self, victim: Victim) -> str:
-        path = self.path
+    def path_parameters(self, victim: Victim) -> dict[str, str]:
+        """Each parameter of the path → what of the victim's it names."""
+        named = {}
         for found in re.finditer(r"\{(\w+)\}", self.path):
             upto = self.path[: found.end()]
             if upto not in PATHS:
@@ -93,10 +94,11 @@ class Operation:
                     f"{self}: add {upto!r} to PATHS in {__name__}, with what of the victim's the parameter names "
                     f"(make the victim own such a thing in tests/integration/victims.py if there is none yet)"
                 )
-            path = path.replace(found[0], str(PATHS[upto](victim)))
-        return path.removeprefix("/")
+            named[found[1]] = str(PATHS[upto](victim))
+        return named
 
-    def _query(self, victim: Victim) -> dict[str, str]:
+    def query(self, victim: Victim) -> dict[str, str]:
+        """What must be in the query, and every id that may be."""
         query = {}
         for parameter in self.described.get("parameters", ()):
             name, schema = parameter["name"], parameter["schema"]

@@ -20,8 +20,8 @@ from shared.security.principal import Principal
 from shared.security.tokens import TokenIssuer
 
 caller: dict[str, Any] = json.loads(os.environ["SCHEMATHESIS_CALLER"])
-"""`user_id`, `tenant_id`, `role`, `data_dir` (where the keys are) and `things`: one object {path up to a parameter: its
-value} of what stays, then others of what may be deleted."""
+"""`user_id`, `tenant_id`, `role`, `data_dir` (where the keys are) and `things`: operation → one object for each time
+that it can name something that there is, of `path_parameters` and `query`."""
 sent: Counter[str] = Counter()
 
 
@@ -45,15 +45,14 @@ class FreshSession:
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
-    """Every second request that is right in itself names something that there is."""
-    is_right = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
-    if not case.path_parameters or not is_right:
-        return
+    """Every second request that is right in itself names something that there is, while there is."""
     label = f"{case.method} {case.path}"
+    is_right = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
+    if not is_right or label not in caller["things"]:
+        return
     sent[label] += 1
-    things, turn = caller["things"], sent[label] // 2
-    if sent[label] % 2 and (case.method == "GET" or turn + 1 < len(things)):
-        target = things[0] if case.method == "GET" else things[turn + 1]
-        for name in case.path_parameters:
-            upto = case.path.partition("{" + name + "}")[0] + "{" + name + "}"
-            case.path_parameters[name] = target[upto]
+    things = caller["things"][label]
+    if sent[label] % 2 and (case.method == "GET" or sent[label] // 2 < len(things)):
+        thing = things[sent[label] // 2 % len(things)]
+        case.path_parameters = {**(case.path_parameters or {}), **thing["path_parameters"]}
+        case.query = {**(case.query or {}), **thing["query"]}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ from shared.runtime.services import Services
 from shared.security.principal import Principal
 from shared.telemetry.metrics import HTTP_SECONDS
 from tests.builders import make_tenant, make_user
-from tests.integration.operations import PATHS, operations
+from tests.integration.operations import Operation, operations
 from tests.integration.product import running_product
-from tests.integration.victims import Victim, make_victim
+from tests.integration.victims import Victim, add_api_key, make_victim
 
 SEED = 1
 EXAMPLES = 12
 """Requests that are made up for each operation, beside those that its document suggests by itself."""
-SPARE = 4
+SPARE = 2
+"""Things that there are for each operation that deletes or changes one."""
 MANY = 10**9
 LIMITS = ("account_failures", "address_failures", "registrations_per_hour", "resets_per_hour")
 LEFT_OUT = {
@@ -42,10 +44,20 @@ LEFT_OUT = {
 
 
 NEVER = {
-    "GET /auth/oidc/login",
+    "GET /auth/oidc/callback": "no identity provider is configured",
+    "GET /auth/oidc/login": "no identity provider is configured",
+    "GET /storage/{bucket}/{key}": "asks for a signed URL",
+    "POST /auth/login": "asks for a password that is right",
+    "POST /auth/me/password": "asks for a password that is right",
+    "POST /auth/refresh": "asks for a token that was sent",
+    "POST /auth/reset-password/confirm": "asks for a token that was sent",
+    "POST /events": "closed without HOUNSFIELD_EVENTS_TOKEN",
+    "POST /process-mri": "asks for a volume",
+    "PUT /storage/{bucket}/{key}": "asks for a signed URL",
 }
-"""Operations that this test cannot get to do what they are for: they need what only another party has."""
+"""Operations that made-up requests cannot get to do what they are for, and why; all others must have done it."""
 Report = dict[str, Any]
+Things = dict[str, list[dict[str, dict[str, str]]]]
 
 
 @pytest.fixture
@@ -70,7 +82,7 @@ def schemathesis(
         "tenant_id": str(caller.tenant_id),
         "role": caller.role,
         "data_dir": str(folder),
-        "things": [{path: str(aim(victim)) for path, aim in PATHS.items()} for victim in things],
+        "things": things,
     }
     environment = {
         **os.environ,
@@ -97,6 +109,23 @@ def fulfilled() -> Counter[str]:
     return counts
 
 
+def things_for(services: Services, document: list[Operation], caller: Principal, victim: Victim) -> Things:
+    """What there is for each operation to name: what stays for one that reads, a victim's of its own for others."""
+    things: Things = {}
+    for operation in document:
+        victims = [victim]
+        if operation.method != "GET" and (operation.is_aimed or operation.query(victim)):
+            victims = [make_victim(services, victim.tenant_id) for _ in range(SPARE)]
+        with services.database.tenant(victim.tenant_id) as session:
+            if operation.path.startswith("/auth/api-keys"):  # one's own, whoever one is
+                victims = [replace(one, api_key_id=add_api_key(session, caller)[0]) for one in victims]
+        things[str(operation)] = [
+            {"path_parameters": operation.path_parameters(one), "query": operation.query(one)}
+            for one in victims
+        ]
+    return things
+
+
 @pytest.mark.parametrize(
     ("role", "phases"), [(Role.ADMIN, "examples,coverage,fuzzing"), (Role.USER, "coverage")]
 )
@@ -104,17 +133,16 @@ def test_every_answer_is_one_that_the_document_tells_of(
     product: tuple[Services, httpx.Client], role: Role, phases: str
 ) -> None:
     services, http = product
-    tenant_id = make_tenant(services.database)
-    things = [make_victim(services, tenant_id) for _ in range(SPARE)]
-    caller = make_user(services.database, tenant_id, role) if role is Role.ADMIN else things[0].user
-    with services.database.tenant(tenant_id) as session:
+    victim = make_victim(services, make_tenant(services.database))
+    caller = make_user(services.database, victim.tenant_id, role) if role is Role.ADMIN else victim.user
+    with services.database.tenant(victim.tenant_id) as session:
         password = services.once(password_hasher).hash("correct horse battery")
         session.get_one(User, caller.user_id).password_hash = password
+    document = operations(create_api(load_functions(), services, {}))
+    things = things_for(services, document, caller, victim)
     before = fulfilled()
     report = schemathesis(services, str(http.base_url), caller, things, "--phases", phases)
-    document = operations(create_api(load_functions(), services, {}))
     assert report["operations"]["tested"] == len(document)
-    assert report["test_cases"]["generated"] > 20 * len(document)
+    assert report["test_cases"]["generated"] > 10 * len(document)
     if role is Role.ADMIN:
-        never = {str(operation) for operation in document} - set(fulfilled() - before)
-        assert never == NEVER, "a route that does nothing it is asked shows little"
+        assert {str(operation) for operation in document} - set(fulfilled() - before) == set(NEVER)

@@ -6,7 +6,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from fastapi import Request, Response
@@ -46,28 +46,30 @@ class Attempt:
 class Seal:
     """Signs attempts, and opens those that are genuine and not older than ten minutes."""
 
-    def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
-        self._secret = secret
+    def __init__(
+        self, secrets: Callable[[], Sequence[bytes]], clock: Callable[[], float] = time.time
+    ) -> None:
+        """`secrets()`: the newest first, which signs; the others still open."""
+        self._secrets = secrets
         self._clock = clock
 
     def close(self, attempt: Attempt) -> str:
         """The attempt as the value of a cookie."""
         fields = asdict(attempt) | {"until": int(self._clock()) + LIFE_SECONDS}
         content = base64.urlsafe_b64encode(json.dumps(fields).encode()).decode()
-        return f"{content}.{self._signature(content)}"
+        return f"{content}.{_signature(self._secrets()[0], content)}"
 
     def open(self, sealed: str | None) -> Attempt:
         """The attempt in the cookie. Raises BadRequest."""
         content, _, signature = (sealed or "").partition(".")
-        if not hmac.compare_digest(self._signature(content).encode(), signature.encode()):
+        given = signature.encode(errors="surrogatepass")
+        good = [_signature(secret, content).encode() for secret in self._secrets()]
+        if not any(hmac.compare_digest(one, given) for one in good):
             raise start_again("this browser has not begun a log-in, or it has ended")
         fields = json.loads(base64.urlsafe_b64decode(content))
         if fields.pop("until") < self._clock():
             raise start_again("this log-in was begun more than ten minutes ago")
         return Attempt(**fields)
-
-    def _signature(self, content: str) -> str:
-        return hmac.new(self._secret, content.encode(), hashlib.sha256).hexdigest()
 
 
 def start_again(why: str) -> BadRequest:
@@ -77,7 +79,8 @@ def start_again(why: str) -> BadRequest:
 
 def seal(services: Services) -> Seal:
     """The process's (`services.once(seal)`)."""
-    return Seal(services.once(key_store).secret("oidc-state"))
+    keys = services.once(key_store)
+    return Seal(lambda: keys.secrets("oidc-state"))
 
 
 def remember(response: Response, request: Request, services: Services, attempt: Attempt) -> None:
@@ -104,6 +107,10 @@ def forget(response: Response, request: Request, services: Services) -> None:
     """Have the browser drop its attempt, so that it is used once."""
     secure = is_tls(request.scope, services.settings)
     response.delete_cookie(_name(secure), path="/", secure=secure, httponly=True, samesite="lax")
+
+
+def _signature(secret: bytes, content: str) -> str:
+    return hmac.new(secret, content.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def _name(secure: bool) -> str:
