@@ -27,7 +27,8 @@ up: setup ## run Hounsfield on http://127.0.0.1:8000 until Ctrl-C
 	$(BIN)/hounsfield up
 
 test: setup ## unit, contract and integration tests
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
+	$(BIN)/python -m pytest tests/integration
 
 test-e2e: setup ## the same against real external servers (installs Debian's Ceph and Chromium, as root)
 	$(BIN)/python -m tests.e2e.ceph install

@@ -63,11 +63,10 @@ def access_of(route: RouteContext) -> str:
 
 def describe_access(api: FastAPI) -> None:
     """Write each route's access into the OpenAPI document. Raises ValueError for a route that says none."""
+    routes = iter_route_contexts(api.routes)  # `api.routes` itself holds routers, not their routes
     accesses = {
         (route.path_format, method.lower()): access_of(route)
-        for route in iter_route_contexts(
-            api.routes
-        )  # `api.routes` itself holds included routers, not their routes
+        for route in routes
         if isinstance(route.original_route, APIRoute)
         for method in route.methods or ()
     }

@@ -48,7 +48,11 @@ def verify_key(database: Database, key: str) -> Principal:
             raise Unauthenticated("the API key is not valid here: unknown, expired or revoked")
         row, role = found
         if row.last_used_at is None or row.last_used_at < datetime.now(UTC) - USED_EVERY:
-            session.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=func.now()))
+            session.execute(
+                update(ApiKey)
+                .where(ApiKey.id == row.id)
+                .values(last_used_at=func.now(), updated_at=ApiKey.updated_at)
+            )
     known = {action.value for action in Action}
     scopes = frozenset(Action(scope) for scope in row.scopes if scope in known)
     credential = Credential(CredentialKind.API_KEY, row.id)

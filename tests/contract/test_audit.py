@@ -365,6 +365,7 @@ class TestFilters:
         assert [entry["seq"] for entry in admin.audit(until=moment)] == [2, 1]
         assert [entry["seq"] for entry in admin.audit(since=moment, action="report.")] == [3]
         assert admin.audit(since="2999-01-01T00:00:00+05:30") == []
+        assert admin.audit(since="1010-11-01T17:32:04-17:36"), "an offset that PostgreSQL does not take"
 
     @pytest.mark.parametrize(
         "query",
@@ -373,6 +374,7 @@ class TestFilters:
             {"since": "2026-01-01"},
             {"until": "1700000000"},
             {"until": "2026-13-01T00:00:00Z"},
+            {"since": "0001-01-01T00:00:00+00:01"},
             {"patient_id": "Jane Doe"},
             {"action": "study%"},
             {"actor_id": "anna"},

@@ -193,7 +193,7 @@ def _session(services: Services, user: User, link: _Link) -> Session:
         access_token=issuer.issue(principal),
         access_seconds=int(issuer.lifetime.total_seconds()),
         refresh_token=link.token,
-        refresh_seconds=int((link.row.expires_at - datetime.now(UTC)).total_seconds()),
+        refresh_seconds=round((link.row.expires_at - datetime.now(UTC)).total_seconds()),
     )
 
 
