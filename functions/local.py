@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import structlog
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from functions.auth.accounts.service import ensure_admin
+from functions.auth.accounts.service import make_first_admin
 from functions.auth.limits import limits
+from functions.auth.mail.postman import clean_mails
 from functions.auth.sessions.service import clean_sessions
 from functions.host import Host, load_functions
 from functions.inference.models import model_client
@@ -61,9 +63,7 @@ class LocalStack:
     @property
     def url(self) -> str:
         """Where it answers."""
-        host, port = self._socket.getsockname()[:2]
-        scheme = "https" if self.settings.tls_cert_file else "http"
-        return self.settings.public_url or f"{scheme}://{host}:{port}"
+        return self.settings.base_url
 
     def wait(self) -> None:
         """Block until the server ends (by a signal or by `stop`)."""
@@ -89,7 +89,7 @@ class LocalStack:
         if isinstance(services.storage, S3Storage):
             services.storage.ensure_buckets(settings.cors_origins)
         if settings.admin_email and settings.admin_password:
-            ensure_admin(services, settings.admin_email, settings.admin_password.get_secret_value())
+            make_first_admin(services, settings.admin_email, settings.admin_password.get_secret_value())
         self._host(stack, services)
 
     def _bind(self) -> None:
@@ -103,6 +103,10 @@ class LocalStack:
             raise Conflict(
                 f"cannot listen on {self.settings.host}:{self.settings.port}: {error.strerror}"
             ) from error
+        address, port = self._socket.getsockname()  # the port: which one, where a free one was asked for
+        self.settings = self.settings.model_copy(update={"port": port})
+        if self.settings.public_url is None and ip_address(address).is_unspecified:
+            log.warning("mails will link to where nobody gets; set HOUNSFIELD_PUBLIC_URL", link=self.url)
 
     def _with_models(self, stack: ExitStack) -> Settings:
         """Start a model server unless one is configured; it gets ready while the rest starts."""
@@ -138,6 +142,7 @@ class LocalStack:
                     "objects": lambda: sweep_orphans(services),
                     "sessions": lambda: clean_sessions(services),
                     "limits": services.once(limits).clean,
+                    "mails": lambda: clean_mails(services),
                     "audit heads": lambda: log_heads(services),
                 }
             )

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".hounsfield"), description="one machine: database, objects, keys, drop-box")
     host: str = Field("127.0.0.1", description="address the HTTP server binds")
     port: int = Field(8000, ge=0, le=65535, description="port the HTTP server binds; 0 takes a free one")
-    public_url: str | None = Field(None, description="base URL that clients use; default http://HOST:PORT")
+    public_url: str | None = Field(None, description="base URL that clients use; default http(s)://HOST:PORT")
 
     # Database
     database_url: SecretStr | None = Field(
@@ -75,7 +75,9 @@ class Settings(BaseSettings):
     )
 
     # Security
-    admin_email: str | None = Field(None, description="creates this first administrator at start")
+    admin_email: str | None = Field(
+        None, description="at start, makes this administrator where there is none"
+    )
     admin_password: SecretStr | None = Field(None, description="password of the first administrator")
     access_token_minutes: int = Field(15, ge=1, le=60, description="life of an access token")
     refresh_token_hours: float = Field(
@@ -153,7 +155,10 @@ class Settings(BaseSettings):
         32 << 10, ge=1 << 10, description="largest head of a request: its line and its headers"
     )
     max_connections: int = Field(
-        500, ge=1, description="open connections; one more takes the place of the one that rested longest"
+        500,
+        ge=1,
+        description="open connections, at most half of them from one address that is no trusted proxy; one more "
+        "takes the place of the one that keeps us waiting longest",
     )
     head_seconds: float = Field(10, gt=0, description="a request's head must have come by then")
     body_seconds: float = Field(30, gt=0, description="longest silence in a body that is sent")
@@ -230,6 +235,12 @@ class Settings(BaseSettings):
         return (
             re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value) if isinstance(value, str) else value
         )
+
+    @property
+    def base_url(self) -> str:
+        """Where clients reach us: PUBLIC_URL, or where we listen."""
+        scheme = "https" if self.tls_cert_file else "http"
+        return (self.public_url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
 
     @cached_property
     def objects_dir(self) -> Path:

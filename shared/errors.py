@@ -12,7 +12,7 @@ HounsfieldError
 Each class is one RFC 9457 problem type; `shared.http.problems` turns an instance into the response.
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 PROBLEM_BASE = "https://hounsfield.dev/problems/"
 
@@ -29,6 +29,11 @@ class HounsfieldError(Exception):
         self.detail = detail
         self.headers = headers or {}
         self.extensions = extensions
+
+    @classmethod
+    def of(cls, field: str, message: str) -> Self:
+        """What is wrong with one field of the request."""
+        return cls(message, errors=[{"field": field, "message": message}])
 
     def problem(self) -> dict[str, Any]:
         """The RFC 9457 problem object."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import hypothesis
 import pytest
+import structlog
 from sqlalchemy import create_engine, text
 
 from shared.config import Settings
@@ -16,6 +17,7 @@ from shared.db.embedded import EmbeddedPostgres
 from shared.db.migrations import upgrade
 from shared.db.session import Database
 from shared.ids import uuid7
+from shared.telemetry.tracebacks import write_traceback
 from tests.builders import make_tenant
 
 # How long an example takes says more of the machine's load than of the code.
@@ -23,6 +25,14 @@ hypothesis.settings.register_profile(
     "hounsfield", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("hounsfield")
+
+# Logs of a failed test as a server writes them: structlog's own tracebacks print local variables, minutes of them.
+structlog.configure(
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.dev.ConsoleRenderer(exception_formatter=write_traceback),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 A try is counted before the work that it asks for, and taken back when it turns out well: guesses that come all at once
 are counted as well as those that come one after another.
 
-    guard = services.once(limits)
-    guard.charge(guard.rules.login_address, address_subject(address))
-    left = guard.charge(guard.rules.login_account, account_subject(user.id if user else None, name))
-    …                                       # check the password; wrong and left == 0: the account is locked now
-    guard.clear(guard.rules.login_account, …), guard.refund(guard.rules.login_address, …)
+Log-ins are counted by address, by the name that was typed, and by account. A caller is told of the first two only: an
+account that is locked by guesses at its other name answers like a wrong password, or else names could be tried for
+whether they belong to one account, or to any.
 """
 
 import hashlib
@@ -16,15 +14,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import IPv6Address, IPv6Network, ip_address
 from uuid import UUID
 
 import structlog
 
 from functions.auth import limits_repository as repository
 from shared.config import Settings
+from shared.db.models import User
 from shared.db.session import Database
 from shared.errors import TooManyRequests
+from shared.http.addresses import network_of
 from shared.runtime.services import Services
 from shared.security.keys import key_store
 
@@ -33,7 +32,7 @@ log = structlog.get_logger(__name__)
 HOUR = timedelta(hours=1)
 ADDRESS_FACTOR = 10
 """An address may ask for as many resets as this many accounts: a hospital is often one address."""
-_LOGIN = "too many log-ins failed for this account or from this address"
+_LOGIN = "too many log-ins failed under this name or from this address"
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ class Rules:
     """Every limit there is."""
 
     login_account: Rule
+    login_name: Rule
     login_address: Rule
     register_address: Rule
     reset_account: Rule
@@ -64,7 +64,8 @@ class Rules:
         lock = timedelta(minutes=settings.lock_minutes)
         resets = settings.resets_per_hour
         return cls(
-            Rule("login-account", settings.account_failures, lock, lock, _LOGIN),
+            Rule("login-account", settings.account_failures, lock, lock, "the password was wrong too often"),
+            Rule("login-name", settings.account_failures, lock, lock, _LOGIN),
             Rule("login-address", settings.address_failures, lock, lock, _LOGIN),
             _hourly("register-address", settings.registrations_per_hour, "accounts were registered"),
             _hourly("reset-account", resets, "password resets were asked for"),
@@ -108,6 +109,12 @@ class Limits:
         with self._database.system() as session:
             repository.forget(session, self._key(rule, subject))
 
+    def forgive(self, user: User) -> None:
+        """Unlock an account, under all of its names."""
+        self.clear(self.rules.login_account, account_subject(user.id))
+        for name in (user.email, user.username):
+            self.clear(self.rules.login_name, name_subject(name))
+
     def clean(self) -> int:
         """Delete counts that say nothing any more; returns how many."""
         with self._database.system() as session:
@@ -124,22 +131,19 @@ def limits(services: Services) -> Limits:
     return Limits(services.database, lambda: keys.secret("limits"), Rules.of(services.settings))
 
 
-def account_subject(user_id: UUID | None, name: str) -> str:
-    """An account, by whichever of its names it was called; a name that is no account's counts like one."""
-    return f"user:{user_id}" if user_id is not None else f"name:{name.casefold()}"
+def account_subject(user_id: UUID) -> str:
+    """An account, by whichever of its names it was called."""
+    return f"user:{user_id}"
+
+
+def name_subject(name: str) -> str:
+    """A name as somebody typed it, in any case, whether or not it is an account's."""
+    return f"name:{name.casefold()}"
 
 
 def address_subject(address: str | None) -> str:
-    """Where somebody calls from. An IPv6 network of 64 bits is one: its owner has all its addresses."""
-    try:
-        parsed = ip_address(address or "")
-    except ValueError:
-        return address or "unknown"
-    if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(IPv6Network((int(parsed), 64), strict=False))
+    """Where somebody calls from."""
+    return network_of(address) if address else "unknown"
 
 
 def _hourly(name: str, most: int, what: str) -> Rule:

@@ -30,5 +30,6 @@ def create_admin(
     from functions.auth.accounts.service import ensure_admin
 
     with open_services(settings_with(data_dir=data_dir), migrate=True) as services:
-        user = ensure_admin(services, email, password, tenant)
-    out.print(f"{safe(user.email)} is an administrator.", highlight=False)
+        has_password = ensure_admin(services, email, password, tenant)
+    kept = "" if has_password else " already and keeps their password"
+    out.print(f"{safe(email)} is an administrator{kept}.", highlight=False)

@@ -1,25 +1,34 @@
 """`hounsfield keys …`: what docs/keys.md tells of."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from functions.cli.helpers import DataDir, err, open_services, out, require_database, settings_with
-from functions.printing import one_line, safe
+from functions.cli.helpers import (
+    DataDir,
+    err,
+    open_database,
+    open_services,
+    out,
+    require_database,
+    settings_with,
+)
+from functions.printing import MENDABLE, explain, one_line, safe
+from shared.config import Settings
 
 if TYPE_CHECKING:
     from shared.runtime import Services
+    from shared.security.keys import KeyStore
     from shared.security.rings import Ring, RingKey
 
-app = typer.Typer(
-    help="Keys that sign tokens, seal patient names and chain the audit log.", no_args_is_help=True
-)
+app = typer.Typer(help="Keys that sign tokens, seal names and chain the audit log.", no_args_is_help=True)
 KeysDir = Annotated[Path | None, typer.Option(help="folder of the keys [HOUNSFIELD_KEYS_DIR]")]
 
 
@@ -56,7 +65,10 @@ def rotate(
     after: Annotated[
         int,
         typer.Option(
-            metavar="MINUTES", min=0, help="use it so much later: time for every process to learn of it"
+            metavar="MINUTES",
+            min=0,
+            max=7 * 24 * 60,
+            help="use it so much later, a week at most: time for every process to learn of it",
         ),
     ] = 0,
     keys_dir: KeysDir = None,
@@ -65,17 +77,25 @@ def rotate(
     """Add a new key, used from now on; what the older ones signed and sealed stays good."""
     from shared.security.keys import KeyStore
 
-    store = KeyStore(settings_with(keys_dir=keys_dir, data_dir=data_dir))
-    for one in store.rings:
-        # The root is part of a whole folder, but it is replaced only when asked for by name.
-        if ring in (one.name, Rotated.ALL) and not (ring == "all" and one.name == "root" and one.kept()):
-            file = store.rotate(one.name, timedelta(minutes=after))
-            out.print(safe(f"made {store.folder.path / file.name}"), highlight=False, soft_wrap=True)
+    settings = settings_with(keys_dir=keys_dir, data_dir=data_dir)
+    store = KeyStore(settings)
+    # The root is part of a whole folder, but it is replaced only when asked for by name.
+    every = [one.name for one in store.rings if one.name != "root" or not one.kept()]
+    made = store.rotate(*(every if ring is Rotated.ALL else [ring.value]), after=timedelta(minutes=after))
+    for key in made:
+        line = f"made {store.folder.path / key.file.name}, used from {_minute(key)}"
+        out.print(safe(line), highlight=False, soft_wrap=True)
+    try:
+        _record_rotation(settings, store, made)
+    except (*MENDABLE, SubprocessError) as error:
+        # A leaked key must be replaced even where the database is away.
+        why = "; ".join(explain(error))
+        err.print(f"[yellow]not in the audit log:[/] {safe(why)}", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def reseal(keys_dir: KeysDir = None, data_dir: DataDir = None) -> None:
-    """Seal every patient name with the newest key; may run beside functions, and again after a stop."""
+    """Seal every name of a patient or file with the newest key; may run beside functions, and again after a stop."""
     from functions.auth.accounts.service import COMMAND_LINE
     from shared.security.ring_upkeep import reseal
 
@@ -84,8 +104,8 @@ def reseal(keys_dir: KeysDir = None, data_dir: DataDir = None) -> None:
         for batch in reseal(services, COMMAND_LINE):
             count += batch.count
             broken += len(batch.broken)
-            for study_id in batch.broken:
-                err.print(f"study {study_id}: no key opens its patient name", highlight=False)
+            for row_id in batch.broken:
+                err.print(f"{batch.kind} {row_id}: no key opens the name", highlight=False)
     out.print(
         f"{count} {'name' if count == 1 else 'names'} sealed anew"
         + (f", {broken} left as they were" if broken else "")
@@ -101,10 +121,11 @@ def retire(
     data_dir: DataDir = None,
 ) -> None:
     """Remove keys that nothing needs any more; audit keys are kept for ever."""
+    from functions.auth.accounts.service import COMMAND_LINE
     from shared.security.ring_upkeep import retire
 
     with _services(keys_dir, data_dir) as services:
-        for old in retire(services, key):
+        for old in retire(services, COMMAND_LINE, key):
             fate = "removed" if old.needed is None else f"stays: {old.needed}"
             out.print(safe(f"{old.ring} {old.id}: {fate}"), highlight=False, soft_wrap=True)
 
@@ -117,14 +138,23 @@ def _services(keys_dir: Path | None, data_dir: Path | None) -> Iterator["Service
         yield services
 
 
+def _record_rotation(settings: Settings, store: "KeyStore", made: "Sequence[RingKey[Any]]") -> None:
+    from functions.auth.accounts.service import COMMAND_LINE
+    from shared.db.session import Database
+    from shared.security.ring_log import record
+
+    require_database(settings)
+    with open_database(settings) as url, closing(Database(url)) as database:
+        changed = [(key.file.ring, key.id) for key in made]
+        record(database, store.audit_ring, COMMAND_LINE, "keys.rotate", changed)
+
+
 def _rows(ring: "Ring[Any]") -> Iterable[tuple[str, str, str, str]]:
-    replaced = {key.id for key, _ in ring.old()}
-    now = ring.now()
+    states = {key.id: "kept" for key, _ in ring.old()}
+    states |= {key.id: f"used from {_minute(key)}" for key in ring.waiting()}
     for key in ring.kept():
-        yield ring.name, key.id, _state(key, key.id in replaced, key.file.begins > now), key.file.name
+        yield ring.name, key.id, states.get(key.id, "used"), key.file.name
 
 
-def _state(key: "RingKey[Any]", replaced: bool, waiting: bool) -> str:
-    if waiting:
-        return f"used from {key.file.begins:%Y-%m-%d %H:%M} UTC"
-    return "kept" if replaced else "used"
+def _minute(key: "RingKey[Any]") -> str:
+    return f"{key.file.begins:%Y-%m-%d %H:%M} UTC"

@@ -19,6 +19,7 @@ from shared.imaging.modality import ModalityGuess, assign_modalities
 from shared.imaging.nifti import Limits, NiftiInfo, check_nifti, read_layout, read_nifti
 from shared.imaging.volume import Volume
 from shared.runtime import Services, UnitOfWork
+from shared.security.sealing import name_ring
 from shared.storage.temporary import as_file
 
 
@@ -43,7 +44,8 @@ def describe(services: Services, study: Study) -> list[DescribedFile]:
         with _fault_of():
             _check_sizes(paths, limits)
             infos = [_check(path, limits, number) for number, path in enumerate(paths, 1)]
-            guesses = _told_apart(study.files, paths, limits)
+            names = [services.once(name_ring).filename(file) for file in study.files]
+            guesses = _told_apart(names, study.files, paths, limits)
             _check_same_region(infos, guesses)
     return [
         DescribedFile(file.id, guess.modality, _details(info, guess))
@@ -99,11 +101,12 @@ def _check(path: Path, limits: Limits, number: int) -> NiftiInfo:
     return info
 
 
-def _told_apart(files: Sequence[StudyFile], paths: Sequence[Path], limits: Limits) -> list[ModalityGuess]:
+def _told_apart(
+    names: Sequence[str], files: Sequence[StudyFile], paths: Sequence[Path], limits: Limits
+) -> list[ModalityGuess]:
     images: list[Callable[[], Volume]] = [partial(read_nifti, path, limits) for path in paths]
-    return assign_modalities(
-        [(file.filename, file.declared_modality, image) for file, image in zip(files, images, strict=True)]
-    )
+    declared = [file.declared_modality for file in files]
+    return assign_modalities(list(zip(names, declared, images, strict=True)))
 
 
 def _check_same_region(infos: Sequence[NiftiInfo], guesses: Sequence[ModalityGuess]) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from functions.reporting.content import Source
 from functions.reporting.schemas import ReportContent
 from shared.db.models import Artifact, Finding, InferenceTask, Report, Study, StudyFile
+from shared.security.sealing import NameRing
 from shared.storage.port import ObjectRef
 
 
@@ -19,7 +20,7 @@ class ReportRepository:
         self._session = session
         self._tenant_id = tenant_id
 
-    def source(self, task_id: UUID) -> Source | None:
+    def source(self, task_id: UUID, names: NameRing) -> Source | None:
         """Everything that a task left behind; None when the task is gone."""
         task = self._session.get(InferenceTask, task_id)
         if task is None:
@@ -31,7 +32,10 @@ class ReportRepository:
             study,
             scalars(select(Finding).where(Finding.task_id == task_id)).all(),
             scalars(select(Artifact).where(Artifact.task_id == task_id)).all(),
-            scalars(select(StudyFile.filename).where(StudyFile.study_id == study.id)).all(),
+            [
+                names.filename_if_possible(file)
+                for file in scalars(select(StudyFile).where(StudyFile.study_id == study.id))
+            ],
         )
 
     def add(self, content: ReportContent, owner_id: UUID) -> bool:

@@ -20,6 +20,7 @@ from shared.runtime import Reject, UnitOfWork
 from shared.security.audit import Detail
 from shared.security.policy import Action
 from shared.security.principal import Principal
+from shared.security.sealing import name_ring
 from shared.storage.port import ObjectRef
 
 log = structlog.get_logger(__name__)
@@ -42,7 +43,7 @@ FORMS: dict[str, tuple[str, Render]] = {
 def create_report(unit: UnitOfWork, task_id: UUID) -> None:
     """Write a finished task's report, its files and its event, unless it has one. Raises Reject."""
     repository = ReportRepository(unit.session, unit.tenant_id)
-    source = repository.source(task_id)
+    source = repository.source(task_id, unit.services.once(name_ring))
     if source is None:
         log.info("no report: the study is gone", task_id=str(task_id))
         return

@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, computed_field
 class FileOut(BaseModel):
     """One file of a study: what it is and how that was told."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     id: UUID
     filename: str
     modality: str | None

@@ -5,8 +5,8 @@ from typing import TypeVar
 from uuid import UUID
 
 from functions.studies.repository import StudyRepository
-from functions.studies.schemas import ArtifactOut, FindingOut, Results, StudyOut, TaskOut
-from shared.db.models import Artifact, InferenceTask, Study, TaskState
+from functions.studies.schemas import ArtifactOut, FileOut, FindingOut, Results, StudyOut, TaskOut
+from shared.db.models import Artifact, InferenceTask, Study, StudyFile, TaskState
 from shared.errors import NotFound
 from shared.runtime import UnitOfWork
 from shared.security.audit import Detail
@@ -45,6 +45,7 @@ def describe_study(unit: UnitOfWork, studies: StudyRepository, study: Study, for
         {
             **fields,
             "patient_name": _name_of(unit, study),
+            "files": [_file_out(unit, file) for file in study.files],
             "modalities": modalities_of(study),
             "task": TaskOut.model_validate(task) if task else None,
             "results": _results(studies, task) if task and task.state == TaskState.SUCCESS else None,
@@ -90,6 +91,17 @@ def _results(studies: StudyRepository, task: InferenceTask) -> Results:
         steps=task.results.get("steps", []),
         modalities=task.results.get("modalities", {}),
         warnings=task.results.get("warnings", []),
+    )
+
+
+def _file_out(unit: UnitOfWork, file: StudyFile) -> FileOut:
+    return FileOut(
+        id=file.id,
+        filename=unit.services.once(name_ring).filename_if_possible(file),
+        modality=file.modality,
+        size=file.size,
+        sha256=file.sha256,
+        details=file.details,
     )
 
 

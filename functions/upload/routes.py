@@ -1,13 +1,9 @@
 """HTTP of the upload function."""
 
-import re
 from collections.abc import Sequence
-from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, File, Form, Response, UploadFile
-from pydantic import BeforeValidator
-from pydantic_core import PydanticCustomError
 
 from functions.upload.schemas import UploadAccepted
 from functions.upload.service import Incoming, Patient, receive_mri
@@ -15,6 +11,7 @@ from shared.errors import Forbidden, Invalid, TooLarge, Unauthenticated, Unsuppo
 from shared.http.access import StudiesWriter
 from shared.http.deps import Unit
 from shared.http.problems import problem_responses
+from shared.http.times import Day
 
 router = APIRouter(tags=["upload"])
 
@@ -22,16 +19,6 @@ Volumes = Annotated[list[UploadFile] | None, File(description="1 to 4 volumes, .
 Volume = Annotated[UploadFile | None, File(description="the volume of this sequence, .nii or .nii.gz")]
 Text = Annotated[str | None, Form(max_length=200)]
 MODALITIES = ("t1", "t1ce", "t2", "flair")
-
-
-def _written_out(value: object) -> object:
-    """Pydantic also takes a number, as seconds since 1970; nobody means that."""
-    if isinstance(value, str) and not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        raise PydanticCustomError("date_form", "a date is written YYYY-MM-DD")
-    return value
-
-
-Day = Annotated[date, BeforeValidator(_written_out)]
 
 
 @router.post(

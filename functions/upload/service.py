@@ -148,7 +148,7 @@ def _put(unit: UnitOfWork, study_id: UUID, prefix: str, file: Incoming, sha256: 
         id=file_id,
         tenant_id=unit.tenant_id,
         study_id=study_id,
-        filename=_storable(file.filename),
+        filename_sealed=unit.services.once(name_ring).seal(_storable(file.filename), file_id),
         bucket=ref.bucket,
         key=ref.key,
         size=ref.size,

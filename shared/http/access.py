@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
-from shared.http.deps import CurrentUser
+from shared.http.refusals import WatchedUser
 from shared.security.policy import Action
 from shared.security.principal import Principal
 
@@ -18,9 +18,12 @@ EXTENSION = "x-hounsfield-access"
 
 
 def may(action: Action) -> Callable[[Principal], Awaitable[Principal]]:
-    """A dependency: the caller, who may do `action` to something at least. Raises Unauthenticated, Forbidden."""
+    """A dependency: the caller, who may do `action` to something at least; what is refused to them is recorded.
 
-    async def allowed(user: CurrentUser) -> Principal:
+    Raises Unauthenticated, Forbidden.
+    """
+
+    async def allowed(user: WatchedUser) -> Principal:
         user.require(action)
         return user
 

@@ -38,6 +38,7 @@ def create_api(
         redoc_url=None,
     )
     api.state.services = services
+    api.add_middleware(TokenFirst, services=services)
     install_problem_handlers(api)
     routers: list[APIRouter] = [function.router for function in functions if function.router is not None]
     for router in [*routers, events_router(), health_router(readiness), docs_router()]:
@@ -50,7 +51,7 @@ def create_api(
 def harden(api: FastAPI, services: Services, older_routes: Sequence[OlderRoute] = ()) -> ASGIApp:
     """The application behind the middleware that every deployment has."""
     settings = services.settings
-    limited = BodyLimit(TokenFirst(api, services), settings.max_upload_bytes, settings.body_seconds)
+    limited = BodyLimit(api, settings.max_upload_bytes, settings.body_seconds)
     observed = Observed(HeadLimit(limited, settings.max_head_bytes))
     app: ASGIApp = PathForms(HeadAsGet(OlderRoutes(observed, older_routes)))
     if settings.cors_origins:

@@ -24,11 +24,9 @@ def bearer_token(authorization: str | None) -> str | None:
     return token if scheme.lower() == "bearer" and token else None
 
 
-def has_credential(services: Services, scope: Scope) -> bool:
-    """Whether the request shows who it is from, rightly or not."""
-    headers = Headers(scope=scope)
-    named = "authorization" in headers or API_KEY_HEADER in headers
-    return named or cookie_names(scope, services.settings).access in cookies_of(scope)
+def is_signed(headers: Headers) -> bool:
+    """Whether a header says who the request is from, rightly or not."""
+    return "authorization" in headers or API_KEY_HEADER in headers
 
 
 async def authenticate(services: Services, scope: Scope) -> Principal:
@@ -37,7 +35,7 @@ async def authenticate(services: Services, scope: Scope) -> Principal:
     Raises Unauthenticated; Forbidden for a cookie without its CSRF token; Unavailable.
     """
     headers = Headers(scope=scope)
-    if "authorization" in headers or API_KEY_HEADER in headers:
+    if is_signed(headers):
         secret = bearer_token(headers.get("authorization")) or headers.get(API_KEY_HEADER)
         if not secret:
             raise Unauthenticated("the Authorization header must be: Bearer <access token or API key>")

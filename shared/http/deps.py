@@ -6,7 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 
-from shared.http.authentication import API_KEY_HEADER, authenticate, has_credential
+from shared.errors import Unauthenticated
+from shared.http.authentication import API_KEY_HEADER, authenticate, is_signed
 from shared.runtime.services import Services
 from shared.runtime.unit import UnitOfWork, unit_of_work
 from shared.security.audit import Actor
@@ -38,13 +39,18 @@ def get_services(request: Request) -> Services:
 ServicesDep = Annotated[Services, Depends(get_services)]
 
 
-async def current_user(
-    request: Request,
-    services: ServicesDep,
-    _: Annotated[object, Depends(_bearer)],
-    __: Annotated[object, Depends(_api_key)],
-    ___: Annotated[object, Depends(_cookie)],
-) -> Principal:
+async def _describe(
+    bearer: Annotated[object, Depends(_bearer)],
+    api_key: Annotated[object, Depends(_api_key)],
+    cookie: Annotated[object, Depends(_cookie)],
+) -> None:
+    """Names the ways to show who is calling, in the OpenAPI document."""
+
+
+Described = Annotated[None, Depends(_describe)]
+
+
+async def current_user(request: Request, services: ServicesDep, _: Described) -> Principal:
     """Who is calling. Raises Unauthenticated, Forbidden for a cookie without its CSRF token."""
     return await authenticate(services, request.scope)
 
@@ -52,17 +58,17 @@ async def current_user(
 CurrentUser = Annotated[Principal, Depends(current_user)]
 
 
-async def maybe_user(
-    request: Request,
-    services: ServicesDep,
-    _: Annotated[object, Depends(_bearer)],
-    __: Annotated[object, Depends(_api_key)],
-    ___: Annotated[object, Depends(_cookie)],
-) -> Principal | None:
-    """Who is calling, when any credential came with the request. Raises Unauthenticated for a bad one."""
-    if not has_credential(services, request.scope):
+async def maybe_user(request: Request, services: ServicesDep, _: Described) -> Principal | None:
+    """Who is calling, if anybody says. Raises Unauthenticated for a bad header; Forbidden as `current_user` does.
+
+    A session's cookie that is good no more is none: browsers send it until it ends.
+    """
+    try:
+        return await authenticate(services, request.scope)
+    except Unauthenticated:
+        if is_signed(request.headers):
+            raise
         return None
-    return await authenticate(services, request.scope)
 
 
 MaybeUser = Annotated[Principal | None, Depends(maybe_user)]
@@ -75,7 +81,7 @@ def address_of(request: Request) -> str | None:
 
 def tenant_unit(request: Request, services: ServicesDep, user: CurrentUser) -> Iterator[UnitOfWork]:
     """The caller's transaction; it commits before the response is sent."""
-    actor = Actor(user.user_id, str(user.credential), address_of(request))
+    actor = Actor.of(user, address_of(request))
     with unit_of_work(services, user.tenant_id, actor) as unit:
         yield unit
 

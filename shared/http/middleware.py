@@ -5,27 +5,44 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from shared.errors import HounsfieldError
+from shared.http.addresses import ip_of
 from shared.http.authentication import authenticate
 from shared.http.bodies import UPLOAD
-from shared.http.problems import problem_response
+from shared.http.cors import METHODS
+from shared.http.refusals import noted_refusals
 from shared.runtime.services import Services
+from shared.security.policy import Action
 from shared.telemetry.metrics import HTTP_SECONDS
 from shared.telemetry.trace import traced
+
+PEER = "hounsfield.peer"
+"""Scope: who is at the other end of the connection, a proxy or not."""
+COUNTED = {*METHODS, "OPTIONS"}
+"""Methods that metrics tell apart; anybody can make up more."""
 
 
 class TrustedProxies:
     """Believes X-Forwarded-For and -Proto of the proxies that the settings name, and of nobody else."""
 
     def __init__(self, app: ASGIApp, proxies: Sequence[str]) -> None:
-        believing: Any = ProxyHeadersMiddleware(cast(Any, app), list(proxies))
-        self.app: ASGIApp = believing if proxies else app
+        believing: Any = ProxyHeadersMiddleware(cast(Any, self._checked), list(proxies))
+        self.app = app
+        self._entrance: ASGIApp = believing if proxies else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+        scope[PEER] = scope.get("client")
+        await self._entrance(scope, receive, send)
+
+    async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An address in one form, or the peer's: proxies hand on what they are told, and that may be any text."""
+        host, port = scope.get("client") or ("", 0)
+        address = ip_of(host)
+        client = scope[PEER] if address is None else (str(address), port)
+        await self.app({**scope, "client": client}, receive, send)
 
 
 class PathForms:
@@ -59,7 +76,8 @@ class HeadAsGet:
 
 
 class TokenFirst:
-    """Asks who sends an upload before its body is read: a form goes to disk before any route runs."""
+    """Asks who sends an upload, and whether they may, before its body is read: a form goes to disk before any route
+    runs."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self.app = app
@@ -67,11 +85,9 @@ class TokenFirst:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == UPLOAD and scope["method"] == "POST":
-            try:
-                await authenticate(self.services, scope)
-            except HounsfieldError as error:
-                await problem_response(error)(scope, receive, send)
-                return
+            caller = await authenticate(self.services, scope)
+            async with noted_refusals(self.services, caller, Request(scope)):
+                caller.require(Action.STUDIES_WRITE)
         await self.app(scope, receive, send)
 
 
@@ -106,4 +122,5 @@ def _answering(
 def _observe(scope: Scope, message: Message, seconds: float) -> None:
     route: Any = scope.get("route")
     template = getattr(route, "path", "unmatched")
-    HTTP_SECONDS.labels(scope["method"], template, f"{message['status'] // 100}xx").observe(seconds)
+    method = scope["method"] if scope["method"] in COUNTED else "other"
+    HTTP_SECONDS.labels(method, template, f"{message['status'] // 100}xx").observe(seconds)

@@ -9,6 +9,10 @@ from shared.http.problems import MEDIA_TYPE, PROBLEM_SCHEMA
 
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _UNREADABLE = {"description": "The body cannot be parsed", "content": _PROBLEM}
+_UNAVAILABLE = {
+    "description": "A dependency is away, or too many requests are being answered",
+    "content": _PROBLEM,
+}
 
 
 def describe_problems(api: FastAPI) -> None:
@@ -31,6 +35,7 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
         schemas.pop(name, None)
     for operation in _operations(document):
         answers = operation["responses"]
+        answers.setdefault("503", _UNAVAILABLE)
         if "requestBody" in operation:
             answers.setdefault("400", _UNREADABLE)
         for status, answer in answers.items():

@@ -6,25 +6,38 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from shared.errors import PROBLEM_BASE, HounsfieldError, Invalid
+from shared.errors import PROBLEM_BASE, BadRequest, HounsfieldError, Invalid, Unavailable
 
 log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+DATABASE_SECONDS = "5"
+"""Retry-After while the database is away."""
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of `app` with a problem object."""
+    """Answer every error of `app`, its middleware included, with a problem object.
+
+    What is unexpected is caught before it reaches Starlette's own handler, which raises it again after its answer: the
+    server would log it a second time and hang up.
+    """
     app.add_exception_handler(HounsfieldError, _known)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(DataError, _cannot_be_stored)
     app.add_exception_handler(ValueError, _value_error)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    for away in (OperationalError, InterfaceError, PoolTimeout):
+        app.add_exception_handler(away, _database_away)
+    app.add_middleware(ExceptionMiddleware, handlers={**app.exception_handlers, Exception: _unexpected})
 
 
 def problem_responses(*errors: type[HounsfieldError]) -> dict[int | str, dict[str, Any]]:
@@ -65,31 +78,61 @@ def _known(request: Request, error: Exception) -> JSONResponse:
 def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     """Names each wrong field; never repeats its value, which may be a password or a patient's name."""
     assert isinstance(error, RequestValidationError)
-    errors = [
-        {
-            "field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
-            "message": item["msg"],
-        }
-        for item in error.errors()
-    ]
+    errors = [_one_error(item) for item in error.errors()]
     named = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
-    return problem_response(Invalid(f"the request is not valid: {named}", errors=errors))
+    return problem_response(
+        Invalid(f"the request is not valid: {named}{_label(request, error)}", errors=errors)
+    )
+
+
+def _one_error(item: dict[str, Any]) -> dict[str, str]:
+    where, *path = item["loc"]
+    if item["type"] == "json_invalid":
+        return {
+            "field": where,
+            "message": f"no valid JSON at character {path[0]}: {item['ctx']['error']}",
+        }
+    return {"field": ".".join(map(str, path)) or str(where), "message": item["msg"]}
+
+
+def _label(request: Request, error: RequestValidationError) -> str:
+    """What to label the body as, where it was not read for its label."""
+    if isinstance(error.body, bytes):
+        return "; send the body as Content-Type: application/json"
+    if isinstance(error.body, FormData) and "form" not in request.headers.get("content-type", ""):
+        return "; send the body as Content-Type: multipart/form-data"
+    return ""
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:
+        return problem_response(BadRequest(_unreadable(error)))
     slug = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "http-error")
-    detail = (
-        f"no route {request.method} {request.url.path}" if error.status_code == 404 else str(error.detail)
-    )
+    detail, headers = str(error.detail), error.headers
+    if error.status_code == 404:
+        detail = f"no route {request.method} {request.url.path}"
+    elif error.status_code == 405:
+        allowed = _allowed(request)
+        detail = f"{request.url.path} takes {allowed}; not {request.method}"
+        headers = {"Allow": allowed}
     body = {
         "type": PROBLEM_BASE + slug,
         "title": str(error.detail),
         "status": error.status_code,
         "detail": detail,
     }
-    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
     return JSONResponse(body, error.status_code, headers=headers, media_type=MEDIA_TYPE)
+
+
+def _unreadable(error: HTTPException) -> str:
+    """Why a body cannot be read. FastAPI does not say; Starlette does, of forms."""
+    cause = error.__cause__
+    if isinstance(cause, UnicodeDecodeError):
+        return "the body is not UTF-8"
+    if isinstance(cause, RecursionError):
+        return "the body is nested too deeply"
+    return f"the body cannot be read: {error.detail}"
 
 
 def _allowed(request: Request) -> str:
@@ -117,7 +160,23 @@ def _value_error(request: Request, error: Exception) -> JSONResponse:
     is_surrogate = isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed"
     if is_nul or is_surrogate:
         return _cannot_be_stored(request, error)
-    raise error
+    return _unexpected(request, error)
+
+
+def _gone(request: Request, error: Exception) -> JSONResponse:
+    return problem_response(BadRequest("the client was gone before its request had come whole"))
+
+
+def _database_away(request: Request, error: Exception) -> JSONResponse:
+    """It cannot be reached, ended the transaction, or is too busy for one more. Its words may name what was sent."""
+    cause = getattr(error, "orig", None) or error
+    log.warning("database not available", path=request.url.path, error=type(cause).__name__)
+    return problem_response(
+        Unavailable(
+            "the database cannot be reached now; try again in some seconds",
+            headers={"Retry-After": DATABASE_SECONDS},
+        )
+    )
 
 
 def _unexpected(request: Request, error: Exception) -> JSONResponse:

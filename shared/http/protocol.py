@@ -5,6 +5,8 @@ does not read its answer. `shared.http.bodies` sees to bodies that are read.
 """
 
 import asyncio
+import contextlib
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +19,10 @@ from shared.config import Settings
 from shared.errors import BadRequest, HeadTooLarge, HounsfieldError, RequestTimeout, Unavailable
 from shared.http.headers import SECURITY_HEADERS
 from shared.http.problems import problem_response
+from shared.http.room import Room
 
 FLUSH_SECONDS = 5.0
 """How long the last words on a connection that is being closed may take to be sent."""
-OVERFLOW = 64
-"""So many connections over the limit are told so; more are dropped unheard."""
 OVERLOADED = problem_response(
     Unavailable(
         "too many requests are being answered; try again shortly",
@@ -38,7 +39,6 @@ class Patience:
     body_seconds: float
     answer_seconds: float
     head_bytes: int
-    connections: int
 
     @classmethod
     def of(cls, settings: Settings) -> "Patience":
@@ -48,31 +48,31 @@ class Patience:
             body_seconds=settings.body_seconds,
             answer_seconds=settings.answer_seconds,
             head_bytes=settings.max_head_bytes,
-            connections=settings.max_connections,
         )
 
 
 class PatientConfig(Config):
-    """A server's configuration, with its patience."""
+    """A server's configuration, with its patience and the room that it has."""
 
-    def __init__(self, app: Any, patience: Patience, **more: Any) -> None:
+    def __init__(self, app: Any, patience: Patience, room: Room, **more: Any) -> None:
         super().__init__(app, http=PatientProtocol, h11_max_incomplete_event_size=patience.head_bytes, **more)
         self.patience = patience
+        self.room = room
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's protocol over h11, which cuts off what takes too long and answers in problem objects."""
+    """uvicorn's protocol over h11, which cuts off what takes too long and answers in problem objects.
 
-    def __init__(
-        self,
-        config: PatientConfig,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    It is a visitor of the room from before its connection is made.
+    """
+
+    def __init__(self, config: PatientConfig, server_state: ServerState, connection: socket.socket) -> None:
+        super().__init__(config, server_state, {})
         self._patience = config.patience
-        self._rested_since = self.loop.time()
+        self._room = config.room
+        self._connection: socket.socket | None = connection
+        self._clients_turn = self.loop.time()
+        self._is_half_closed = False
         self._awaited: str | None = None
         self._read_deadline: asyncio.TimerHandle | None = None
         self._write_deadline: asyncio.TimerHandle | None = None
@@ -80,28 +80,42 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        self._connection = None
         self._await_client("head")
-        self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._room.leave(self)
         for deadline in (self._read_deadline, self._write_deadline):
             if deadline is not None:
                 deadline.cancel()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if not self._is_resting:
+            self._clients_turn = self.loop.time()
         self._watch_reading()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # uvicorn's hangs up always
+        """Who has said all may still listen: a request that came whole is answered. TLS has no such half."""
+        if self._is_resting or self.cycle.more_body or self.scheme == "https":
+            return None
+        self._is_half_closed = True
+        self._clients_turn = self.loop.time()
+        return True
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._rested_since = self.loop.time()
+        self._clients_turn = self.loop.time()
+        if self._is_half_closed and self._is_resting:
+            self.transport.close()
         self._watch_reading()
         if self.transport.is_closing():
             self._watch_writing()
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._clients_turn = self.loop.time()
         self._watch_writing()
 
     def resume_writing(self) -> None:
@@ -121,10 +135,38 @@ class PatientProtocol(H11Protocol):
         else:
             self._refuse(BadRequest(msg))
 
+    def waits_since(self) -> float | None:
+        """Since when it is the client's turn; None while it is ours.
+
+        A client that said all it will may have gone altogether, which nobody knows before the answer is sent.
+        """
+        return self._clients_turn if self._is_resting or self._is_half_closed or self._owes() else None
+
+    def drop(self) -> None:
+        """End it at once, in its TLS handshake too."""
+        if self._connection is None:
+            self.transport.abort()
+        else:
+            with contextlib.suppress(OSError):  # it is gone already
+                self._connection.shutdown(socket.SHUT_RDWR)
+
+    def turn_away(self) -> None:
+        """Answer whatever it asks with 503."""
+        self.app = OVERLOADED
+
+    @property
+    def is_arriving(self) -> bool:
+        """Whether the connection is not made yet."""
+        return self._connection is not None
+
     @property
     def _is_resting(self) -> bool:
         """Whether no request of this connection is being answered."""
         return self.cycle is None or self.cycle.response_complete
+
+    def _owes(self) -> bool:
+        """Whether the client has to read, or to send more of a body, before we can go on."""
+        return self.flow.write_paused or (self.cycle.more_body and not self.cycle.body)
 
     def _watch_reading(self) -> None:
         """Set a deadline to what the client owes: a head that it has begun, or the rest of a body that was answered
@@ -171,25 +213,6 @@ class PatientProtocol(H11Protocol):
             self.transport.abort()
         elif unsent:
             self._watch_writing()
-
-    def _make_room(self) -> None:
-        """Where there are too many connections, the one that rested longest goes; where none rests, this one is
-        refused."""
-        over = len(self.connections) - self._patience.connections
-        if over <= 0:
-            return
-        others = [other for other in self.connections if isinstance(other, PatientProtocol)]
-        resting = [other for other in others if other is not self and other._is_resting]
-        if resting:
-            min(resting, key=lambda other: other._rested_since)._drop()
-        elif over > OVERFLOW:
-            self._drop()
-        else:
-            self.app = OVERLOADED
-
-    def _drop(self) -> None:
-        self.connections.discard(self)
-        self.transport.abort()
 
     def _refuse(self, error: HounsfieldError) -> None:
         """Answer in place of the application, where it has not begun to, and close."""

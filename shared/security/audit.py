@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
+from shared.security.principal import Principal
+
 Detail: TypeAlias = "str | int | bool | UUID | Sequence[Detail] | Mapping[str, Detail] | None"
 Outcome = Literal["success", "failure"]
 
@@ -16,6 +18,11 @@ class Actor:
     user_id: UUID | None
     credential: str | None = None
     address: str | None = None
+
+    @classmethod
+    def of(cls, caller: Principal, address: str | None) -> "Actor":
+        """Who sent a request from `address`."""
+        return cls(caller.user_id, str(caller.credential), address)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from shared.db.models import Tenant
+from shared.db.models import Tenant, User
 from shared.runtime.services import Services
 from shared.security.audit_chain import HEADS, LOG, START, Head, Keys, row_hash, seal_holds
 from shared.security.keys import key_store
@@ -46,7 +46,7 @@ def verify_tenant(services: Services, tenant_id: UUID, anchor: Head | None = Non
         try:
             for entry in _entries(session, tenant_id):
                 chain.follow(entry)
-            chain.end(tenant_id, row)
+            chain.end(tenant_id, row, session.scalar(select(User.id).limit(1)) is not None)
         except Broken as broken:
             return Verdict(tenant_id, chain.last.seq, head, str(broken))
         return Verdict(tenant_id, chain.last.seq, head, None)
@@ -98,10 +98,14 @@ class _Chain:
         if self._anchor and self._anchor.seq == row.seq and self._anchor != self.last:
             raise Broken(f"row {row.seq} is not the one that was kept: the log was written anew up to there")
 
-    def end(self, tenant_id: UUID, head: Row[Any] | None) -> None:
+    def end(self, tenant_id: UUID, head: Row[Any] | None, has_accounts: bool) -> None:
         """There are no more rows. Raises Broken unless the head says so too."""
         if head is None and self.last.seq:
             raise Broken(f"the head after row {self.last.seq} was removed")
+        if head is None and has_accounts:
+            raise Broken(
+                "there is no log, though there are accounts, and making one is recorded: it was removed"
+            )
         if head is not None and head.seq > self.last.seq:
             raise Broken(f"{_rows(self.last.seq + 1, head.seq)} removed from the end")
         if self._anchor and self._anchor.seq > self.last.seq:

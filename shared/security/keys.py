@@ -10,15 +10,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from shared.config import Settings
-from shared.errors import Unavailable
+from shared.errors import Conflict
 from shared.runtime.services import Services
-from shared.security.principal import Principal
 from shared.security.revocations import revocations
 from shared.security.ring_folder import KeyFile, KeyFolder, RingName
 from shared.security.rings import (
@@ -29,13 +26,10 @@ from shared.security.rings import (
     derive,
     missing_key,
     new_content,
-    public_key_id,
     utc_now,
 )
+from shared.security.token_keys import PublishedKeys, RingKeys, fetch_key_set
 from shared.security.tokens import TokenIssuer, TokenVerifier
-
-key_id = public_key_id
-"""What a signing key is known by: `kid` of its tokens."""
 
 
 class KeyStore:
@@ -91,10 +85,20 @@ class KeyStore:
         for ring in self.rings:
             _ = ring.current
 
-    def rotate(self, ring: RingName, after: timedelta = timedelta()) -> KeyFile:
-        """Add a key to a ring, used from now on or after some time; two writers at once add two."""
+    def rotate(self, *names: RingName, after: timedelta = timedelta()) -> tuple[RingKey[Any], ...]:
+        """Add a key to each of these rings, used from now on or after some time; two writers at once add two.
+
+        Raises Conflict, and adds none, where a key of one of them waits already: the new one would come after it.
+        """
+        rings = [ring for ring in self.rings if ring.name in names]
         with self.folder.locked():
-            return self._add(ring, after)
+            for key in (key for ring in rings for key in ring.waiting()):
+                raise Conflict(
+                    f"{self.folder.path / key.file.name} waits to be used from {key.file.begins:%Y-%m-%d %H:%M}"
+                    " UTC; remove it to have another key in its place"
+                )
+            made = {self._add(ring.name, after) for ring in rings}
+        return tuple(key for ring in rings for key in ring.kept(fresh=True) if key.file in made)
 
     def _secrets(self, name: RingName, kept: Callable[[bool], tuple[RingKey[bytes], ...]]) -> SecretRing:
         return SecretRing(name, kept, lambda: self._make_first(name), self._clock)
@@ -118,46 +122,26 @@ class KeyStore:
         return file
 
 
-class NewestKeyIssuer:
-    """Signs each access token with the signing key that is the newest then."""
-
-    def __init__(self, ring: Ring[Ed25519PrivateKey], minutes: int) -> None:
-        self._ring = ring
-        self._minutes = minutes
-        self.lifetime = timedelta(minutes=minutes)
-
-    def issue(self, principal: Principal) -> str:
-        """A token for `principal`, valid from now for `lifetime`."""
-        key = self._ring.current
-        return TokenIssuer(key.value, key.id, self._minutes).issue(principal)
-
-
 def key_store(services: Services) -> KeyStore:
     """The process's key store (`services.once(key_store)`)."""
     return KeyStore(services.settings)
 
 
-def token_issuer(services: Services) -> NewestKeyIssuer:
-    """Signs access tokens; only the auth function needs it."""
-    return NewestKeyIssuer(services.once(key_store).signing, services.settings.access_token_minutes)
+def token_issuer(services: Services) -> TokenIssuer:
+    """Signs each access token with the key to use then; only the auth function needs it."""
+    ring = services.once(key_store).signing
+    return TokenIssuer(lambda: ring.current, services.settings.access_token_minutes)
 
 
 def token_verifier(services: Services) -> TokenVerifier:
     """Checks access tokens, with the keys of JWKS_URL or else of the local folder."""
     url = services.settings.jwks_url
     is_revoked = services.once(revocations).covers
-    if url is None:
-        local = services.once(key_store)
-        return TokenVerifier(lambda: jwt.PyJWKSet.from_dict(local.jwks()), is_revoked=is_revoked)
-    return TokenVerifier(lambda: _fetch_key_set(url), is_revoked=is_revoked)
-
-
-def _fetch_key_set(url: str) -> jwt.PyJWKSet:
-    try:
-        published = httpx.get(url, timeout=5).raise_for_status().json()
-        return jwt.PyJWKSet(published["keys"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError):
-        raise Unavailable("the keys that access tokens are checked with cannot be fetched now") from None
+    if url is not None:
+        return TokenVerifier(PublishedKeys(lambda: fetch_key_set(url)), is_revoked)
+    ring = services.once(key_store).signing
+    _ = ring.current  # an empty folder is told of, instead of every token being refused
+    return TokenVerifier(RingKeys(ring), is_revoked)
 
 
 def _public(key: RingKey[Ed25519PrivateKey]) -> dict[str, str]:

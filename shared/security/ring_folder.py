@@ -9,13 +9,14 @@ names and contents, nothing in file times or subfolders, so the folder can be a 
 import fcntl
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast, get_args
+
+from shared.files import unfinished, write_whole
 
 RingName = Literal["signing", "names", "audit", "root"]
 RINGS: tuple[RingName, ...] = get_args(RingName)
@@ -81,16 +82,7 @@ class KeyFolder:
 
     def add(self, file: KeyFile, content: bytes) -> None:
         """Write a key, whole or not at all. Raises FileExistsError: no key is ever written over."""
-        path = self.path / file.name
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
-            written.write(content)
-            written.flush()
-            os.fsync(written.fileno())
-        try:
-            os.link(temporary, path)
-        finally:
-            temporary.unlink()
+        write_whole(self.path / file.name, content)
 
     def remove(self, file: KeyFile) -> None:
         """Remove a key; harmless where another was quicker."""
@@ -98,12 +90,19 @@ class KeyFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other writers out of the folder, which is made when missing, while the block runs."""
+        """Keep other writers out of the folder, which is made when missing, while the block runs. What writers left
+        that were killed is removed: it holds keys."""
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
+            self._sweep()
             yield
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _sweep(self) -> None:
+        for name in os.listdir(self.path):
+            if (whole := unfinished(name)) and KeyFile.parse(whole):
+                (self.path / name).unlink(missing_ok=True)

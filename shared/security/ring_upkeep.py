@@ -1,16 +1,18 @@
-"""What keeps key rings short: patient names are sealed anew with the newest key, keys that nothing needs are removed."""
+"""What keeps key rings short: names are sealed anew with the newest key, keys that nothing needs are removed."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import product
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, func, select, update
+from sqlalchemy import ColumnElement, LargeBinary, SQLColumnExpression, func, null, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.config import Settings
-from shared.db.models import Study, Tenant
+from shared.db.models import Study, StudyFile
 from shared.db.session import Database
 from shared.errors import Conflict, NotFound
 from shared.runtime.services import Services
@@ -18,6 +20,7 @@ from shared.runtime.unit import UnitOfWork, unit_of_work
 from shared.security.audit import Actor
 from shared.security.keys import KeyStore, key_store
 from shared.security.ring_folder import KeyFile, RingName
+from shared.security.ring_log import record, tenants
 from shared.security.rings import Ring
 from shared.security.sealing import BrokenSeal, name_ring
 from shared.storage.keys import MAX_EXPIRY
@@ -26,7 +29,29 @@ BATCH = 200
 SETTLED = timedelta(hours=2)
 """How long a key is kept after its successor began: access tokens live an hour at most, and an upload that sealed a
 name before may take long to commit."""
-_key_id = func.substring(Study.patient_name_sealed, 2, 4, type_=LargeBinary)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A column of sealed names."""
+
+    kind: str
+    """What its rows are."""
+    row: type[Study] | type[StudyFile]
+    column: InstrumentedAttribute[bytes | None]
+    clear: SQLColumnExpression[Any]
+    """Where older rows have the name in clear, if they have."""
+
+    @property
+    def key_id(self) -> ColumnElement[bytes]:
+        """Which key sealed it."""
+        return func.substring(self.column, 2, 4, type_=LargeBinary)
+
+
+SEALED = (
+    Sealed("study", Study, Study.patient_name_sealed, null()),
+    Sealed("file", StudyFile, StudyFile.filename_sealed, StudyFile.filename),
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +59,11 @@ class Resealed:
     """What became of one batch of names."""
 
     tenant_id: UUID
+    kind: str
+    """What they are the names of: `study` (its patient's name) or `file`."""
     count: int
     broken: tuple[UUID, ...]
-    """Studies whose name no key opens; they stay as they are."""
+    """Those whose name no key opens; they stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -51,38 +78,43 @@ class OldKey:
 
 
 def reseal(services: Services, actor: Actor, size: int = BATCH) -> Iterator[Resealed]:
-    """Seal every patient name with the newest key, a committed batch at a time.
+    """Seal every name with the newest key, a committed batch at a time.
 
-    Names that have it already are passed over, so what was interrupted goes on where it stopped. A study's row is
-    locked meanwhile and nothing else of it is written, so functions may run beside.
+    Names that have it already are passed over, so what was interrupted goes on where it stopped. A row is locked
+    meanwhile and nothing else of it is written, so functions may run beside.
     """
-    for tenant_id in _tenants(services.database):
+    for tenant_id, sealed in product(tenants(services.database), SEALED):
         after: UUID | None = UUID(int=0)
         while after is not None:
             with unit_of_work(services, tenant_id, actor) as unit:
-                resealed, after = _reseal_batch(unit, after, size)
+                resealed, after = _reseal_batch(unit, sealed, after, size)
                 if resealed.count:
                     details = {"names": resealed.count}
                     unit.audit("keys.reseal", subject=("tenant", tenant_id), details=details)
             yield resealed
 
 
-def _reseal_batch(unit: UnitOfWork, after: UUID, size: int) -> tuple[Resealed, UUID | None]:
+def _reseal_batch(unit: UnitOfWork, sealed: Sealed, after: UUID, size: int) -> tuple[Resealed, UUID | None]:
     names = unit.services.once(name_ring)
     newest = bytes.fromhex(unit.services.once(key_store).names.newest.key_id)
-    wanted = select(Study.id, Study.patient_name_sealed).where(_key_id != newest, Study.id > after)
-    rows = unit.session.execute(wanted.order_by(Study.id).limit(size).with_for_update()).all()
+    row = sealed.row
+    wanted = select(row.id, sealed.column, sealed.clear).where(
+        or_(sealed.key_id != newest, sealed.clear.is_not(None)), row.id > after
+    )
+    rows = unit.session.execute(wanted.order_by(row.id).limit(size).with_for_update()).all()
     broken = []
-    for study_id, sealed in rows:
+    for row_id, old, name in rows:
         try:
-            fresh = names.seal(names.open(sealed or b"", study_id), study_id)
+            fresh = names.seal(names.open(old or b"", row_id) if name is None else name, row_id)
         except BrokenSeal:
-            broken.append(study_id)
+            broken.append(row_id)
             continue
         # `updated_at` and the ETag tell of changes that somebody can see.
-        values = {"patient_name_sealed": fresh, "updated_at": Study.updated_at}
-        unit.session.execute(update(Study).where(Study.id == study_id).values(values))
-    resealed = Resealed(unit.tenant_id, len(rows) - len(broken), tuple(broken))
+        values: dict[Any, Any] = {sealed.column: fresh, row.updated_at: row.updated_at}
+        if name is not None:
+            values[sealed.clear] = None
+        unit.session.execute(update(row).where(row.id == row_id).values(values))
+    resealed = Resealed(unit.tenant_id, sealed.kind, len(rows) - len(broken), tuple(broken))
     return resealed, rows[-1].id if len(rows) == size else None
 
 
@@ -96,19 +128,20 @@ def old_keys(services: Services) -> tuple[OldKey, ...]:
     return tuple(sorted(found, key=lambda old: old.file))
 
 
-def retire(services: Services, key_id: str | None = None) -> tuple[OldKey, ...]:
+def retire(services: Services, actor: Actor, key_id: str | None = None) -> tuple[OldKey, ...]:
     """Remove the old keys that nothing needs, or the one with this id; all old keys are returned, also those kept.
 
-    Raises NotFound: no such key; Conflict: the key that was asked for is needed.
+    The audit log has it first. Raises NotFound: no such key; Conflict: the key that was asked for is needed.
     """
     store = services.once(key_store)
     found = tuple(old for old in old_keys(services) if key_id in (None, old.id))
     if key_id is not None:
         _require_retirable(store, key_id, found)
+    gone = [old for old in found if old.needed is None]
+    record(services.database, store.audit_ring, actor, "keys.retire", [(old.ring, old.id) for old in gone])
     with store.folder.locked():
-        for old in found:
-            if old.needed is None:
-                store.folder.remove(old.file)
+        for old in gone:
+            store.folder.remove(old.file)
     return found
 
 
@@ -137,26 +170,19 @@ def _ring_needs(ring: Ring[Any], lasting: timedelta, in_use: Mapping[str, int]) 
     replaced = {key.id: when for key, when in ring.old()}
     for key in ring.kept():
         if key.id not in replaced:
-            needs[key.file] = f"it is the newest {ring.name} key"
+            needs[key.file] = f"it is the {ring.name} key in use"
         elif ring.now() < (until := replaced[key.id] + lasting):
             needs[key.file] = f"what was made with it may be in use until {until:%Y-%m-%d %H:%M} UTC"
         elif count := in_use.get(key.id, 0):
-            needs[key.file] = (
-                f"{count} patient names are sealed with it; `hounsfield keys reseal` changes that"
-            )
+            needs[key.file] = f"{count} names are sealed with it; `hounsfield keys reseal` changes that"
     return needs
 
 
 def _names_in_use(database: Database) -> Counter[str]:
     """How many names each key of the names ring seals."""
     found: Counter[str] = Counter()
-    count = select(_key_id, func.count()).where(Study.patient_name_sealed.is_not(None)).group_by(_key_id)
-    for tenant_id in _tenants(database):
+    for tenant_id, sealed in product(tenants(database), SEALED):
+        count = select(sealed.key_id, func.count()).where(sealed.column.is_not(None)).group_by(sealed.key_id)
         with database.tenant(tenant_id) as session:
             found.update({bytes(key_id).hex(): number for key_id, number in session.execute(count)})
     return found
-
-
-def _tenants(database: Database) -> list[UUID]:
-    with database.system() as session:
-        return list(session.scalars(select(Tenant.id).order_by(Tenant.id)))

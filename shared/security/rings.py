@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -90,6 +91,11 @@ class Ring(Generic[T]):
         kept = self._keys(True)
         before = kept[: self._place(kept)] if kept else ()
         return tuple((key, after.file.begins) for key, after in zip(before, kept[1:], strict=False))
+
+    def waiting(self) -> tuple[RingKey[T], ...]:
+        """The keys whose time is to come."""
+        kept = self._keys(True)
+        return kept[self._place(kept) + 1 :]
 
     def _place(self, kept: tuple[RingKey[T], ...]) -> int:
         now = self.now()
@@ -214,9 +220,13 @@ def secret_id(secret: bytes) -> str:
 
 
 def _signing_key(folder: KeyFolder, file: KeyFile) -> RingKey[Ed25519PrivateKey]:
-    key = serialization.load_pem_private_key(folder.read(file), password=None)
+    content = folder.read(file)
+    try:
+        key = serialization.load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it asks for a password
+        key = None
     if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError(f"{folder.path / file.name} does not hold an Ed25519 private key")
+        raise _unusable(folder, file, "an Ed25519 private key as PEM without a password")
     return RingKey(public_key_id(key.public_key()), key, file)
 
 
@@ -226,8 +236,15 @@ def _secret_key(folder: KeyFolder, file: KeyFile) -> RingKey[bytes]:
     except ValueError:
         secret = b""
     if len(secret) != SECRET_BYTES:
-        raise ValueError(f"{folder.path / file.name} does not hold {SECRET_BYTES} bytes in hexadecimal")
+        raise _unusable(folder, file, f"{SECRET_BYTES} bytes in hexadecimal")
     return RingKey(secret_id(secret), secret, file)
+
+
+def _unusable(folder: KeyFolder, file: KeyFile, wanted: str) -> ValueError:
+    return ValueError(
+        f"{folder.path / file.name} does not hold {wanted}: put it back from a backup, or remove it if nothing was"
+        " made with it yet"
+    )
 
 
 def _derived(secret: bytes, file: KeyFile) -> RingKey[bytes]:

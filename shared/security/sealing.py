@@ -1,4 +1,4 @@
-"""Patient names at rest: AES-256-GCM, bound to the study that they belong to.
+"""Names of patients, and of their files, at rest: AES-256-GCM, bound to the study or file that they belong to.
 
 A sealed name is `version (1) ‖ key id (4) ‖ nonce (12) ‖ ciphertext ‖ tag (16)`; sizes in bytes. The version
 and key id are authenticated too; they say how to open a name once keys or format have changed.
@@ -11,6 +11,7 @@ import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from shared.db.models import StudyFile
 from shared.runtime.services import Services
 from shared.security.keys import key_store
 from shared.security.rings import SecretRing, secret_id
@@ -38,7 +39,7 @@ class NameSealer:
         self._header = bytes([VERSION]) + bytes.fromhex(secret_id(secret))
 
     def seal(self, text: str, context: bytes) -> bytes:
-        """Encrypt `text`; it opens with the same `context` (the study id) only."""
+        """Encrypt `text`; it opens with the same `context` (the id of the study or file) only."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         return self._header + nonce + self._cipher.encrypt(nonce, text.encode(), self._header + context)
 
@@ -60,17 +61,17 @@ class NameRing:
     def __init__(self, ring: SecretRing) -> None:
         self._ring = ring
 
-    def seal(self, text: str, study_id: UUID) -> bytes:
-        """Encrypt the name of a study's patient."""
-        return NameSealer(self._ring.newest.secret).seal(text, study_id.bytes)
+    def seal(self, text: str, owner_id: UUID) -> bytes:
+        """Encrypt the name of a study's patient, or of a file."""
+        return NameSealer(self._ring.newest.secret).seal(text, owner_id.bytes)
 
-    def open(self, sealed: bytes, study_id: UUID) -> str:
+    def open(self, sealed: bytes, owner_id: UUID) -> str:
         """The name. Raises BrokenSeal."""
         key_id = sealed[KEY_ID].hex()
         secret = self._ring.get(key_id)
         if secret is None:
             raise BrokenSeal(f"sealed with the key {key_id}, which is not in the ring")
-        return NameSealer(secret).open(sealed, study_id.bytes)
+        return NameSealer(secret).open(sealed, owner_id.bytes)
 
     def open_if_possible(self, sealed: bytes | None, study_id: UUID) -> str | None:
         """The name; None, and a warning in the log, where it cannot be opened: a study is worth showing without."""
@@ -80,7 +81,21 @@ class NameRing:
             log.warning("a patient name cannot be opened", study_id=str(study_id), why=str(error))
             return None
 
+    def filename(self, file: StudyFile) -> str:
+        """What the sender called a file. Raises BrokenSeal."""
+        if file.filename_sealed is None:
+            return file.filename or ""
+        return self.open(file.filename_sealed, file.id)
+
+    def filename_if_possible(self, file: StudyFile) -> str:
+        """The same; what it is called in storage, and a warning in the log, where that cannot be opened."""
+        try:
+            return self.filename(file)
+        except BrokenSeal as error:
+            log.warning("a file name cannot be opened", file_id=str(file.id), why=str(error))
+            return file.key.rpartition("/")[2]
+
 
 def name_ring(services: Services) -> NameRing:
-    """The process's sealer of patient names (`services.once(name_ring)`)."""
+    """The process's sealer of names (`services.once(name_ring)`)."""
     return NameRing(services.once(key_store).names)

@@ -1,8 +1,9 @@
 """API keys: how they are made, what they are good for, how they end."""
 
 import hashlib
+import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import UUID
 
@@ -124,6 +125,13 @@ class TestMaking:
             {"scopes": []},
             {"expires_at": "2020-01-01T00:00:00Z"},
             {"expires_at": "2999-01-01T00:00:00"},
+            {"expires_at": "2999-01-01T00:00:00Z"},
+            {"expires_at": "9999-12-31T23:59:59-10:00"},
+            {"expires_at": "0001-01-01T00:00:00+10:00"},
+            {"expires_at": (datetime.now(UTC) + timedelta(days=3651)).isoformat()},
+            {"expires_at": 99999999999999},
+            {"expires_at": str(int(time.time()) + 3600)},
+            {"expires_at": "tomorrow"},
             {"expires_in_days": 0},
             {"expires_in_days": 100_000},
             {"expires_in_days": 3, "expires_at": "2999-01-01T00:00:00Z"},
@@ -132,6 +140,18 @@ class TestMaking:
             answer = client.post(URL, json={"name": "x", **fields}, headers=anna)
             assert answer.status_code == 422, fields
         assert listed(client, anna) == []
+
+    @pytest.mark.parametrize("offset", [-15, 0, 15])
+    def test_of_the_longest_life_can_be_used_listed_and_revoked(
+        self, client: TestClient, anna: Headers, offset: int
+    ) -> None:
+        zone = timezone(timedelta(hours=offset, minutes=59))
+        at = datetime.now(zone) + timedelta(days=3650) - timedelta(minutes=1)
+        key = make(client, anna, expires_at=at.isoformat())
+        assert client.get("/api/auth/me", headers=bearer(key)).status_code == 200
+        [shown] = listed(client, anna)
+        assert datetime.fromisoformat(shown["expires_at"]) == at
+        assert client.delete(f"{URL}/{key['id']}", headers=anna).status_code == 204
 
     def test_stops_at_the_most_that_an_account_may_have_however_many_ask_at_once(
         self, client: TestClient, services: Services, anna: Headers

@@ -3,6 +3,7 @@
 import csv
 import gzip
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -18,6 +19,7 @@ from functions import reporting, studies, upload
 from functions.reporting.service import create_report
 from functions.studies.audit.repository import BATCH
 from shared.db.models import Artifact, AuditEntry, Report, Role, User
+from shared.db.session import Database
 from shared.ids import uuid7
 from shared.runtime.services import Services
 from shared.runtime.unit import unit_of_work
@@ -216,19 +218,107 @@ class TestWhatIsRecorded:
         assert entry.trace_id == trace.split("-")[1]
         assert before - timedelta(seconds=5) < entry.at < datetime.now(UTC) + timedelta(seconds=5)
 
-    def test_what_is_not_found_or_refused_is_no_access(
-        self, services: Services, make_person: MakePerson, doctor: Person, case: Case
+    @pytest.mark.parametrize(
+        ("path", "route", "kind"),
+        [
+            ("studies/{id}", "/studies/{id}", "study"),
+            ("scans/{id}/", "/scans/{id}", "study"),
+            ("studies/{id}/artifacts/overlay", "/studies/{id}/artifacts/{role}", "study"),
+            ("reports/{id}/pdf", "/reports/{id}/pdf", "report"),
+        ],
+    )
+    def test_trying_what_is_somebody_elses_or_nobodys(
+        self,
+        services: Services,
+        make_person: MakePerson,
+        doctor: Person,
+        case: Case,
+        path: str,
+        route: str,
+        kind: str,
     ) -> None:
         colleague = make_person(doctor.principal.tenant_id)
-        report = report_of(services, case)
-        for path in (
-            f"studies/{case.study_id}",
-            f"studies/{case.study_id}/artifacts/overlay",
-            f"reports/{report}",
-        ):
-            assert colleague.get(path).status_code == 404
-        assert doctor.get(f"studies/{case.study_id}/artifacts/nothing").status_code == 404
+        somebodys = report_of(services, case) if kind == "report" else case.study_id
+        ids = [somebodys, uuid7()]
+        answers = [colleague.get(path.format(id=tried)) for tried in ids]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        entries = log_of(services, doctor)
+        assert [(entry.subject_type, entry.subject_id) for entry in entries] == [
+            (kind, tried) for tried in ids
+        ]
+        for entry in entries:
+            assert (entry.action, entry.outcome, entry.patient_id) == ("access.refused", "failure", None)
+            assert entry.details == {"method": "GET", "route": route, "status": 404}
+            assert (entry.actor_id, entry.address) == (colleague.principal.user_id, "testclient")
+
+    def test_what_another_tenant_has_is_recorded_where_the_caller_is(
+        self, services: Services, make_person: MakePerson, doctor: Person, case: Case
+    ) -> None:
+        stranger = make_person(make_tenant(services.database), Role.ADMIN)
+        for path in (f"studies/{case.study_id}", f"users/{doctor.principal.user_id}"):
+            assert stranger.get(path).status_code == 404
         assert log_of(services, doctor) == []
+        found = [(entry.subject_type, entry.subject_id) for entry in log_of(services, stranger)]
+        assert found == [("study", case.study_id), ("user", doctor.principal.user_id)]
+
+    def test_what_the_role_does_not_allow(self, services: Services, doctor: Person) -> None:
+        somebody = uuid7()
+        for path, method in (("audit", "GET"), ("users", "GET"), (f"users/{somebody}", "DELETE")):
+            assert doctor.get(path, method).status_code == 403
+        assert doctor.get("users/no-id").status_code == 403
+        entries = log_of(services, doctor)
+        assert {(entry.action, entry.outcome) for entry in entries} == {("access.refused", "failure")}
+        assert [(entry.details["method"], entry.details["route"]) for entry in entries] == [
+            ("GET", "/audit"),
+            ("GET", "/users"),
+            ("DELETE", "/users/{id}"),
+            ("GET", "/users/{id}"),
+        ]
+        assert [entry.subject_id for entry in entries] == [None, None, somebody, None]
+        assert {entry.details["status"] for entry in entries} == {403}
+
+    def test_what_the_scopes_of_an_api_key_do_not_allow(self, services: Services, doctor: Person) -> None:
+        made = doctor.client.post(
+            "/api/auth/api-keys", json={"name": "k", "scopes": ["account:read"]}, headers=doctor.headers
+        ).json()
+        key = {"X-API-Key": made["key"]}
+        assert doctor.client.get("/api/studies", headers=key).status_code == 403
+        sent = doctor.client.post(
+            "/api/process-mri", files=[("files", ("t1.nii", b"never read"))], headers=key
+        )
+        assert sent.status_code == 403
+        _, *refused = log_of(services, doctor)
+        assert [entry.details["route"] for entry in refused] == ["/studies", "/process-mri"]
+        assert {entry.credential for entry in refused} == {f"api-key:{made['id']}"}
+
+    def test_who_nobody_knows_leaves_no_row(self, services: Services, doctor: Person, case: Case) -> None:
+        assert doctor.client.get(f"/api/studies/{case.study_id}").status_code == 401
+        assert doctor.get("no-such-route").status_code == 404
+        assert log_of(services, doctor) == []
+
+    def test_many_refusals_at_once_do_not_wait_for_each_others_connections(
+        self, services: Services, database_url: str, doctor: Person
+    ) -> None:
+        """Each needs a second transaction, after the first has given its connection back."""
+        count = 20
+        services.database = Database(database_url, pool_size=1)
+        with ThreadPoolExecutor(count) as pool:
+            answers = list(pool.map(lambda _: doctor.get(f"studies/{uuid7()}").status_code, range(count)))
+        assert answers == [404] * count
+        assert len(log_of(services, doctor)) == count
+        services.database.close()
+
+    def test_changes_that_people_make_to_themselves(self, services: Services, doctor: Person) -> None:
+        def change(**fields: str) -> None:
+            for path, method in (("auth/me", "PATCH"), ("user/settings", "PUT")):
+                answer = doctor.client.request(method, f"/api/{path}", json=fields, headers=doctor.headers)
+                assert answer.status_code == 200
+
+        change(title="Consultant", phone="1")
+        [entry] = log_of(services, doctor)  # the second time nothing changed
+        assert (entry.action, entry.outcome) == ("user.update", "success")
+        assert (entry.subject_type, entry.subject_id) == ("user", doctor.principal.user_id)
+        assert entry.details == {"fields": ["phone", "title"]}
 
     def test_the_chain_of_it_all_is_good(self, services: Services, doctor: Person, case: Case) -> None:
         for path in (

@@ -289,6 +289,17 @@ def test_without_its_key_a_row_cannot_be_checked(
     assert verdict(other, written) == Verdict(written, 0, head_of(services, written), problem)
 
 
+def test_a_log_that_was_removed_with_its_head_is_missed_where_there_are_accounts(
+    services: Services, written: UUID, intruder: Connection
+) -> None:
+    make_user(services.database, written)
+    assert verdict(services, written).problem is None
+    sql("delete from audit_log", "delete from audit_heads")(intruder)
+    found = verdict(services, written)
+    assert (found.good, found.head) == (0, None)
+    assert "there is no log, though there are accounts" in (found.problem or "")
+
+
 class TestHeadKeptElsewhere:
     def test_shows_an_old_head_put_back_with_its_rows(
         self, services: Services, tenant_id: UUID, intruder: Connection
@@ -383,6 +394,15 @@ class TestCommand:
             tenants = session.scalar(select(func.count()).select_from(Tenant))
         assert (done.returncode, len(done.stdout.splitlines())) == (1, tenants)
         assert "row 4 was removed" in done.stderr
+
+    def test_exits_1_when_a_tenant_with_accounts_has_no_log(
+        self, database: Database, verify: Command
+    ) -> None:
+        make_user(database, make_tenant(database, "robbed"))
+        make_tenant(database, "empty")
+        done = verify()
+        assert (done.returncode, done.stderr.count("there is no log")) == (1, 1)
+        assert "robbed: there is no log" in done.stderr
 
     @pytest.mark.parametrize(
         ("arguments", "complaint"),

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,16 +19,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from httpx import Response
 from sqlalchemy import func, select, update
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from functions.auth.accounts import service
 from functions.auth.accounts.schemas import Registration
+from functions.auth.sessions.forms import FORM
 from shared.config import Settings
 from shared.db.models import Role, Tenant, User
-from shared.errors import Forbidden, Invalid
+from shared.errors import Conflict, Forbidden, Invalid
 from shared.ids import uuid7
 from shared.runtime.services import Services
-from shared.security.keys import key_id, key_store
+from shared.security.keys import key_store
 from shared.security.principal import Principal
+from shared.security.rings import public_key_id
 from shared.security.tokens import TokenIssuer
 from tests.builders import make_tenant
 from tests.contract.conftest import PASSWORD, ClientFor, LogIn
@@ -280,6 +284,12 @@ class TestLogin:
         headers = {"Content-Type": "text/plain;charset=UTF-8"}
         assert client.post("/auth/login", content=body, headers=headers).status_code == 200
 
+    def test_says_how_to_label_json_that_is_called_a_form(self, client: TestClient) -> None:
+        body = json.dumps({"username": "anna", "password": PASSWORD})
+        answer = client.post("/auth/login", content=body, headers={"Content-Type": FORM})
+        assert answer.status_code == 422
+        assert "Content-Type: application/json" in answer.json()["detail"]
+
     def test_takes_a_password_composed_in_another_way(self, client: TestClient) -> None:
         register(client, password="g\u00e4nsebl\u00fcmchen")
         assert log_in(client, login="anna", password="ga\u0308nseblu\u0308mchen")
@@ -435,7 +445,7 @@ class TestTokens:
         return {name: value for name, value in claims.items() if value is not None}
 
     def sign(self, key: Ed25519PrivateKey, claims: dict[str, Any]) -> str:
-        return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": key_id(key.public_key())})
+        return jwt.encode(claims, key, algorithm="EdDSA", headers={"kid": public_key_id(key.public_key())})
 
     def test_with_all_claims_right_is_accepted(
         self, client: TestClient, principal: Principal, key: Ed25519PrivateKey
@@ -467,22 +477,23 @@ class TestTokens:
         self.refuse(client, self.sign(other, self.claims(principal)))
 
     def test_of_another_key_under_our_key_id_is_refused(
-        self, client: TestClient, principal: Principal, key: Ed25519PrivateKey
+        self, client: TestClient, principal: Principal, services: Services
     ) -> None:
-        other = Ed25519PrivateKey.generate()
-        self.refuse(client, TokenIssuer(other, key_id(key.public_key()), 60).issue(principal))
+        other = replace(services.once(key_store).signing.current, value=Ed25519PrivateKey.generate())
+        self.refuse(client, TokenIssuer(lambda: other, 60).issue(principal))
 
     def test_that_has_expired_is_refused_and_says_so(
-        self, client: TestClient, principal: Principal, key: Ed25519PrivateKey
+        self, client: TestClient, principal: Principal, services: Services
     ) -> None:
         an_hour_ago = datetime.now(UTC) - timedelta(minutes=60, seconds=1)
-        issuer = TokenIssuer(key, key_id(key.public_key()), 60, clock=lambda: an_hour_ago)
+        ring = services.once(key_store).signing
+        issuer = TokenIssuer(lambda: ring.current, 60, clock=lambda: an_hour_ago)
         assert "expired" in self.refuse(client, issuer.issue(principal))["detail"]
 
     def test_without_a_signature_is_refused(
         self, client: TestClient, principal: Principal, key: Ed25519PrivateKey
     ) -> None:
-        headers = {"kid": key_id(key.public_key())}
+        headers = {"kid": public_key_id(key.public_key())}
         self.refuse(client, jwt.encode(self.claims(principal), "", algorithm="none", headers=headers))
 
     def test_signed_by_hmac_with_the_public_key_is_refused(
@@ -491,7 +502,7 @@ class TestTokens:
         public = key.public_key()
         claims = self.claims(principal)
         claims |= {name: int(claims[name].timestamp()) for name in ("iat", "exp")}
-        header = {"alg": "HS256", "typ": "JWT", "kid": key_id(public)}
+        header = {"alg": "HS256", "typ": "JWT", "kid": public_key_id(public)}
         for secret in (
             public.public_bytes_raw(),
             public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
@@ -531,37 +542,88 @@ def segment(content: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=").decode()
 
 
+EMAIL = "Admin@Hospital.example"
+
+
 class TestFirstAdministrator:
-    EMAIL = "Admin@Hospital.example"
+    """Of the environment, at every start."""
 
     def test_can_log_in_and_is_made_once(self, client: TestClient, services: Services) -> None:
-        first = service.ensure_admin(services, self.EMAIL, PASSWORD)
-        again = service.ensure_admin(services, self.EMAIL.lower(), "another good password")
-        assert again.id == first.id
-        headers = log_in(client, login=self.EMAIL, password=PASSWORD)
+        service.make_first_admin(services, EMAIL, PASSWORD)
+        service.make_first_admin(services, EMAIL.lower(), "another good password")
+        headers = log_in(client, login=EMAIL, password=PASSWORD)
+        assert client.get("/auth/me", headers=headers).json()["role"] == "admin"
+
+    def test_is_one_when_replicas_start_at_once(self, services: Services) -> None:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(lambda _: service.make_first_admin(services, EMAIL, PASSWORD), range(6)))
+        with services.database.system() as session:
+            assert session.scalars(select(User.role)).all() == [Role.ADMIN]
+
+    def test_is_not_needed_where_there_is_another(self, client: TestClient, services: Services) -> None:
+        service.ensure_admin(services, "chief@hospital.example", PASSWORD)
+        service.make_first_admin(services, EMAIL, PASSWORD)
+        refused = client.post("/auth/login", json={"login": EMAIL, "password": PASSWORD})
+        assert_unauthenticated(refused)
+
+    @pytest.mark.parametrize("change", [{"is_active": False}, {"role": "user"}, None], ids=str)
+    def test_does_not_come_back_when_another_administrator_sent_them_away(
+        self, client: TestClient, services: Services, admin: dict[str, str], change: dict[str, Any] | None
+    ) -> None:
+        service.ensure_admin(services, "other@hospital.example", PASSWORD)
+        mine = log_in(client, login="other@hospital.example", password=PASSWORD)
+        path = f"/users/{client.get('/auth/me', headers=mine).json()['id']}"
+        done = (
+            client.patch(path, json=change, headers=admin) if change else client.delete(path, headers=admin)
+        )
+        assert done.status_code in (200, 204)
+        service.make_first_admin(services, "other@hospital.example", PASSWORD)
+        admins = client.get("/users", params={"role": "admin", "is_active": True}, headers=admin).json()
+        assert [account["email"] for account in admins["items"]] == ["admin@hospital.example"]
+
+    def test_who_has_an_account_is_not_promoted_even_where_there_is_no_other(
+        self, client: TestClient, services: Services
+    ) -> None:
+        register(client, email=EMAIL)
+        with capture_logs() as logs:
+            service.make_first_admin(services, EMAIL, "another good password")
+        assert [line["log_level"] for line in logs if "create-admin" in line["event"]] == ["warning"]
+        headers = log_in(client, login=EMAIL, password=PASSWORD)
+        assert client.get("/auth/me", headers=headers).json()["role"] == "user"
+
+    def test_has_a_good_password(self, services: Services) -> None:
+        with pytest.raises(Invalid, match="common"):
+            service.make_first_admin(services, EMAIL, "admin123")
+
+
+class TestAdministratorOfTheCommandLine:
+    def test_keeps_the_password_that_they_have(self, client: TestClient, services: Services) -> None:
+        assert service.ensure_admin(services, EMAIL, PASSWORD)
+        assert not service.ensure_admin(services, EMAIL.lower(), "another good password")
+        headers = log_in(client, login=EMAIL, password=PASSWORD)
         assert client.get("/auth/me", headers=headers).json()["role"] == "admin"
 
     def test_is_the_account_that_has_the_address_but_not_with_the_password_of_whoever_registered_it(
         self, client: TestClient, services: Services
     ) -> None:
-        account = register(client, email=self.EMAIL).json()
+        account = register(client, email=EMAIL).json()
         with services.database.system() as session:
             session.execute(update(User).values(is_active=False))
-        assert service.ensure_admin(services, self.EMAIL, "another good password").id == UUID(account["id"])
-        refused = client.post("/auth/login", json={"login": self.EMAIL, "password": PASSWORD})
+        assert service.ensure_admin(services, EMAIL, "another good password")
+        refused = client.post("/auth/login", json={"login": EMAIL, "password": PASSWORD})
         assert_unauthenticated(refused)
-        headers = log_in(client, login=self.EMAIL, password="another good password")
+        headers = log_in(client, login=EMAIL, password="another good password")
         me = client.get("/auth/me", headers=headers).json()
-        assert (me["role"], me["is_active"]) == ("admin", True)
+        assert (me["id"], me["role"], me["is_active"]) == (account["id"], "admin", True)
 
-    def test_is_one_when_replicas_start_at_once(self, services: Services) -> None:
-        with ThreadPoolExecutor(6) as pool:
-            made = list(pool.map(lambda _: service.ensure_admin(services, self.EMAIL, PASSWORD).id, range(6)))
-        assert len(set(made)) == 1
-
-    def test_has_a_good_password(self, services: Services) -> None:
+    def test_who_is_refused_leaves_no_tenant_behind(self, client: TestClient, services: Services) -> None:
+        register(client, email="anna@hospital.example")
         with pytest.raises(Invalid, match="common"):
-            service.ensure_admin(services, self.EMAIL, "admin123")
+            service.ensure_admin(services, EMAIL, "admin123", "typo")
+        with pytest.raises(Conflict, match="another tenant"):
+            service.ensure_admin(services, "anna@hospital.example", PASSWORD, "typo")
+        with services.database.system() as session:
+            assert session.scalars(select(Tenant.slug)).all() == ["default"]
 
 
 def test_a_user_who_is_no_administrator_may_not_register_others_where_registration_is_closed(

@@ -8,16 +8,20 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import nibabel
 import numpy as np
 import pytest
+from sqlalchemy import select
 from starlette.testclient import TestClient
 
 from functions import ingest, studies, upload
+from shared.db.models import StudyFile
 from shared.events import InferenceRequested, StudyIngested
 from shared.runtime import Function, Services, UnitOfWork
 from shared.runtime.postgres_bus import PostgresBus
+from shared.security.sealing import BrokenSeal, name_ring
 
 SHAPE = (64, 72, 60)
 SPACING = 2.5
@@ -320,6 +324,23 @@ def test_a_file_name_is_stored_short_and_without_control_characters(clinic: Clin
     )
     assert sent.status_code == 202
     assert clinic.get(f"scans/{sent.json()['id']}").json()["files"][0]["filename"] == "a_b_t2.nii"
+
+
+def test_a_file_name_is_stored_sealed_for_its_own_row(services: Services, clinic: Clinic) -> None:
+    study = clinic.settled(("Doe_Jane_flair.nii", nifti()), ("Doe_Jane_t2.nii", nifti(voxels(9))))
+    assert {file["filename"]: file["modality"] for file in study["files"]} == {
+        "Doe_Jane_flair.nii": "flair",
+        "Doe_Jane_t2.nii": "t2",
+    }
+    with services.database.tenant(UUID(left_behind(services)[0].split("/")[0])) as session:
+        rows = session.scalars(select(StudyFile)).all()
+    assert [row.filename for row in rows] == [None, None]
+    names = services.once(name_ring)
+    assert sorted(map(names.filename, rows)) == ["Doe_Jane_flair.nii", "Doe_Jane_t2.nii"]
+    one, other = (row.filename_sealed for row in rows)
+    assert one and other and b"Doe" not in one + other
+    with pytest.raises(BrokenSeal):
+        names.open(one, rows[1].id)
 
 
 def test_modalities_are_taken_in_either_case_and_may_leave_a_file_to_its_name(clinic: Clinic) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from shared.config import Settings
-from shared.db.models import Tenant, User
+from shared.db.models import AuditEntry, Tenant, User
 from shared.db.session import Database
 from shared.events import StudyIngested
 from shared.ids import uuid7
@@ -152,9 +153,10 @@ def session_of(process: psutil.Process) -> int | None:
 
 
 def test_an_administrator_is_made_once(hounsfield: Run, database: Database) -> None:
-    for _ in range(2):
+    for more in ("", " already and keeps their password"):
         done = hounsfield("create-admin", "chief@hospital.example", "--password", "a long pass phrase")
-        assert (done.returncode, done.stdout.strip()) == (0, "chief@hospital.example is an administrator.")
+        said = f"chief@hospital.example is an administrator{more}."
+        assert (done.returncode, done.stdout.strip()) == (0, said)
     refused = hounsfield("create-admin", "other@hospital.example", answer="password\n")
     assert refused.returncode == 1
     assert "common" in refused.stderr
@@ -199,6 +201,79 @@ def test_a_folder_of_keys_is_made_by_one_command_and_grows_by_others(hounsfield:
         ("root", ["used"]),
     ]
     assert hounsfield("keys", "rotate", "nonsense", *folder).returncode == 2
+
+
+def test_a_key_for_later_says_from_when_and_no_other_is_queued_behind_it(
+    hounsfield: Run, tmp_path: Path
+) -> None:
+    rotate = ("keys", "rotate", "--keys-dir", str(tmp_path / "keys"))
+    assert hounsfield(*rotate, "all").returncode == 0
+    soon = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
+    made = hounsfield(*rotate, "--after", "10080")
+    assert made.returncode == 0
+    (line,) = made.stdout.splitlines()
+    file = line.split()[1].rstrip(",")
+    assert f".pem, used from {soon}" in line
+    for refused in (hounsfield(*rotate), hounsfield(*rotate, "all")):
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (1, 1)
+        assert f"{file} waits to be used from {soon}" in refused.stderr
+    assert len(list((tmp_path / "keys").iterdir())) == 5
+    for number in ("10081", "99999999999", "-1"):
+        assert hounsfield(*rotate, "--after", number).returncode == 2
+
+
+def test_a_key_file_that_is_spoilt_is_named_with_what_to_do(hounsfield: Run, tmp_path: Path) -> None:
+    folder = ("--keys-dir", str(tmp_path))
+    hounsfield("keys", "rotate", "all", *folder)
+    (pem,) = tmp_path.glob("signing*.pem")
+    pem.write_bytes(pem.read_bytes()[:60])
+    for command in ("list", "rotate"):
+        done = hounsfield("keys", command, *folder)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert f"{pem} does not hold an Ed25519 private key" in done.stderr
+        assert "put it back from a backup" in done.stderr
+
+
+def test_a_rotation_is_recorded(hounsfield: Run, database: Database) -> None:
+    def listed() -> list[dict[str, str]]:
+        lines = hounsfield("keys", "list").stdout.splitlines()
+        return [{"ring": ring, "key": key} for ring, key, _, _ in (line.split("\t") for line in lines)]
+
+    assert (
+        hounsfield("create-admin", "chief@hospital.example", "--password", "a long pass phrase").returncode
+        == 0
+    )
+    before = listed()
+    done = hounsfield("keys", "rotate", "all", "--after", "5")
+    assert (done.returncode, done.stderr) == (0, "")
+    with database.system() as session:
+        tenant_id = session.scalars(select(Tenant.id)).one()
+    with database.tenant(tenant_id) as session:
+        query = select(AuditEntry.details).where(AuditEntry.action == "keys.rotate").order_by(AuditEntry.seq)
+        recorded = session.scalars(query).all()
+    assert recorded == [key for key in listed() if key not in before]
+    assert [row["ring"] for row in recorded] == ["signing", "names", "audit", "root"]
+    assert hounsfield("audit", "verify").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("postgresql://nobody:hunter2@127.0.0.1:1/none", "the database does not answer"),
+        (None, "there is no database yet"),
+    ],
+    ids=["a database that is away", "no database"],
+)
+def test_a_key_is_replaced_also_where_that_cannot_be_recorded(
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str | None, why: str
+) -> None:
+    monkeypatch.delenv("HOUNSFIELD_DATABASE_URL")
+    if url is not None:
+        monkeypatch.setenv("HOUNSFIELD_DATABASE_URL", url)
+    done = hounsfield("keys", "rotate", "--keys-dir", str(tmp_path / "keys"))
+    assert (done.returncode, len(list((tmp_path / "keys").iterdir()))) == (0, 1)
+    assert (len(done.stderr.splitlines()), "hunter2" in done.stderr) == (1, False)
+    assert f"not in the audit log: {why}" in done.stderr
 
 
 def test_a_running_process_heeds_what_the_command_line_does_to_its_keys(

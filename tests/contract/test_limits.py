@@ -1,4 +1,4 @@
-"""What an upload without a token costs: nothing."""
+"""What an upload that is not allowed costs: nothing."""
 
 import asyncio
 from typing import Any
@@ -43,6 +43,18 @@ def test_an_upload_without_a_valid_token_is_refused_unread(services: Services, t
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("scopes", [["reports:read"], ["studies:read", "account:read"]])
+def test_an_upload_by_a_key_that_may_not_is_refused_unread(
+    services: Services, client_for: ClientFor, register_and_login: LogIn, scopes: list[str]
+) -> None:
+    client = client_for()
+    wanted = {"name": "Scanner 3", "scopes": scopes}
+    key = client.post("/api/auth/api-keys", json=wanted, headers=register_and_login(client, "ada")).json()
+    answer, read = send(services, {"x-api-key": key["key"]})
+    assert (answer.status_code, read) == (403, 0)
+    assert answer.json()["detail"] == "this API key was not made for studies:write; make one with that scope"
 
 
 def test_with_a_token_it_is_read(

@@ -1,8 +1,10 @@
 """Mails leave by a real SMTP server or as files, with proper headers, encrypted where they can be."""
 
 import email
+import os
 import ssl
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -23,11 +25,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from functions.auth.mail.folder import FolderMailer
 from functions.auth.mail.port import Mail, Mailer, NotSent, as_message
-from functions.auth.mail.postman import TRIES, Postman, mailer
+from functions.auth.mail.postman import KEPT, TRIES, Postman, clean_mails, mailer
 from functions.auth.mail.smtp import SmtpMailer
 from shared.config import Settings
 from shared.runtime.services import Services
@@ -214,6 +217,23 @@ class TestFolder:
             FolderMailer(tmp_path, SENDER).send(Mail(MAIL.to, f"{number}", ""))
         subjects = [read(file.read_bytes())["Subject"] for file in sorted(tmp_path.iterdir())]
         assert subjects == ["0", "1", "2", "3", "4"]
+
+    def test_files_go_after_a_week_and_those_of_others_stay(
+        self, services: Services, settings: Settings
+    ) -> None:
+        folder = settings.data_dir / "mail"
+        assert clean_mails(services) == 0, "there is no folder yet"
+        for _ in range(3):
+            services.once(mailer).send(MAIL)
+        recent, old, half = sorted(folder.iterdir())
+        half = half.rename(folder / f".{half.name}.0123abcd")
+        (folder / "a colleague's.eml").write_text("")
+        for file in {*folder.iterdir()} - {recent}:
+            os.utime(file, times=(time.time(), time.time() - KEPT.total_seconds() - 1))
+        smtp = services.settings.model_copy(update={"smtp_url": SecretStr("smtp://mail.hospital.example")})
+        assert clean_mails(Services(smtp, services.database, services.storage)) == 2
+        assert not old.exists() and not half.exists()
+        assert {file.name for file in folder.iterdir()} == {recent.name, "a colleague's.eml"}
 
     def test_a_folder_that_cannot_be_is_a_failure_that_may_pass(self, tmp_path: Path) -> None:
         (tmp_path / "mail").write_text("a file")

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 import pytest
 from httpx import Response
@@ -14,8 +15,9 @@ from pydantic import SecretStr
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
+from functions.auth.accounts.service import ensure_admin
 from functions.auth.accounts.tenants import default_tenant
-from functions.auth.oidc.accounts import account_of
+from functions.auth.oidc.accounts import account_of, known_account
 from functions.auth.oidc.people import Person
 from shared.config import Settings
 from shared.db.models import ApiKey, AuditEntry, Identity, PasswordReset, Role, User
@@ -69,6 +71,12 @@ def begin(browser: TestClient, **query: str) -> str:
 def log_in(browser: TestClient, issuer: Issuer, claims: dict[str, Any] = ANNA) -> Response:
     """What the browser gets in the end."""
     return browser.get(CALLBACK, params=issuer.grant(begin(browser), claims))
+
+
+def log_of(services: Services, tenant_id: UUID) -> list[AuditEntry]:
+    """The tenant's audit log, oldest first."""
+    with services.database.tenant(tenant_id) as session:
+        return list(session.scalars(select(AuditEntry).order_by(AuditEntry.seq)))
 
 
 def user_of(services: Services, email: str) -> User | None:
@@ -462,6 +470,38 @@ def test_the_audit_log_tells_how_somebody_came_in(
     assert told == [linked, came_in, made, came_in]
 
 
+def test_the_audit_log_tells_who_did_not_come_in(
+    services: Services, browser: TestClient, issuer: Issuer, client_for: ClientFor, register_and_login: LogIn
+) -> None:
+    register_and_login(client_for(), "anna")
+    anna = user_of(services, ANNA["email"])
+    assert anna is not None
+
+    def failures() -> list[AuditEntry]:
+        rows = log_of(services, services.once(default_tenant))
+        return [row for row in rows if (row.action, row.outcome) == ("auth.login", "failure")]
+
+    assert log_in(browser, issuer, {**ANNA, "email_verified": None}).status_code == 409
+    with services.database.system() as session:
+        session.execute(User.__table__.update().values(is_active=False))
+    assert log_in(browser, issuer).status_code == 403
+    issuer.overrides = {"aud": "another client"}
+    assert log_in(browser, issuer).status_code == 403
+    state = dict(parse_qsl(urlsplit(begin(browser)).query))["state"]
+    assert browser.get(CALLBACK, params={"state": state, "error": "access_denied"}).status_code == 403
+    assert [row.subject_id for row in failures()] == [anna.id, anna.id, None, None]
+    assert {(row.actor_id, row.credential, row.address) for row in failures()} == {
+        (None, "oidc", "testclient")
+    }
+
+    assert (
+        browser.get(CALLBACK, params={"state": state, "error": "temporarily_unavailable"}).status_code == 503
+    )
+    browser.cookies.clear()
+    assert browser.get(CALLBACK, params={"state": state, "code": "x"}).status_code == 400
+    assert len(failures()) == 4, "a provider's trouble, and what no browser of ours began, is nobody's log-in"
+
+
 def test_a_closed_account_stays_closed(services: Services, browser: TestClient, issuer: Issuer) -> None:
     log_in(browser, issuer)
     with services.database.system() as session:
@@ -504,6 +544,7 @@ def test_the_role_claim_promotes_and_demotes_at_every_log_in(
     services: Services, browser: TestClient, issuer: Issuer
 ) -> None:
     services.settings.oidc_role_claim = "groups"
+    ensure_admin(services, "chief@hospital.example", PASSWORD)
     role = []
     for groups in (["imaging", "staff"], ["imaging", "it"], "imaging", ["staff"], []):
         assert log_in(browser, issuer, {**ANNA, "groups": groups}).status_code == 303
@@ -515,12 +556,51 @@ def test_a_token_with_the_old_role_is_void_after_a_demotion(
     services: Services, browser: TestClient, issuer: Issuer
 ) -> None:
     services.settings.oidc_role_claim = "groups"
+    ensure_admin(services, "chief@hospital.example", PASSWORD)
     log_in(browser, issuer, {**ANNA, "groups": ["it"]})
     old = {"Authorization": f"Bearer {browser.cookies['__Host-hounsfield_access']}"}
     assert browser.get("/api/auth/me", headers=old).status_code == 200
     log_in(browser, issuer, {**ANNA, "groups": ["staff"]})
     assert browser.get("/api/auth/me", headers=old).status_code == 401
     assert browser.get("/api/auth/me").json()["role"] == "user"
+
+
+@pytest.mark.parametrize("tenant", ["default", "eye-clinic"])
+def test_the_last_administrator_of_a_tenant_keeps_the_role_whatever_the_provider_says(
+    services: Services, browser: TestClient, issuer: Issuer, tenant: str
+) -> None:
+    """Linked for the first time or again; one who is closed, or of another tenant, is no other administrator."""
+    services.settings.oidc_role_claim = "groups"
+    ensure_admin(services, ANNA["email"], PASSWORD, tenant)
+    ensure_admin(services, "elsewhere@hospital.example", PASSWORD, "another-tenant")
+    ensure_admin(services, "closed@hospital.example", PASSWORD, tenant)
+    with services.database.system() as session:
+        closed = User.__table__.c.email == "closed@hospital.example"
+        session.execute(User.__table__.update().where(closed).values(is_active=False))
+    for _ in range(2):
+        assert log_in(browser, issuer, {**ANNA, "groups": ["staff"]}).status_code == 303
+        assert browser.get("/api/auth/me").json()["role"] == "admin"
+    anna = user_of(services, ANNA["email"])
+    assert anna is not None
+    rows = [row for row in log_of(services, anna.tenant_id) if row.action == "user.update"]
+    assert [(row.outcome, row.subject_id) for row in rows] == [("failure", anna.id)] * 2
+    assert rows[0].details == {"role": "user", "before": "admin"}
+
+
+def test_of_two_administrators_who_lose_the_role_at_once_one_keeps_it(
+    services: Services, issuer: Issuer
+) -> None:
+    names = [f"{name}@hospital.example" for name in ("anna", "bert", "carl", "dora")]
+    for name in names:
+        ensure_admin(services, name, PASSWORD)
+    people = [Person(issuer.url, name, name, True, None, Role.USER) for name in names]
+    with ThreadPoolExecutor(len(people)) as pool:
+        users = list(
+            pool.map(
+                lambda person: account_of(services, person, known_account(services, person), None), people
+            )
+        )
+    assert sorted(user.role for user in users) == ["admin", "user", "user", "user"]
 
 
 def test_without_a_role_claim_the_role_is_ours_to_give(
@@ -543,5 +623,7 @@ def test_a_role_that_does_not_exist_is_named(services: Services, browser: TestCl
 def test_two_first_log_ins_at_once_make_one_account(services: Services, issuer: Issuer) -> None:
     person = Person(issuer.url, str(uuid7()), "new@hospital.example", True, None, None)
     with ThreadPoolExecutor(4) as pool:
-        users = list(pool.map(lambda _: account_of(services, person, None), range(4)))
+        users = list(
+            pool.map(lambda _: account_of(services, person, known_account(services, person), None), range(4))
+        )
     assert len({user.id for user in users}) == 1

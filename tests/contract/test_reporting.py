@@ -38,6 +38,7 @@ from shared.runtime.postgres_bus import PostgresBus
 from shared.runtime.unit import unit_of_work
 from shared.security.keys import token_issuer
 from shared.security.principal import Principal
+from shared.security.sealing import name_ring
 from shared.storage.port import ObjectRef
 from tests.builders import make_tenant, make_user
 from tests.unit.functions.reporting import makers
@@ -115,10 +116,12 @@ def finished(services: Services, owner: Principal, study_id: UUID | None = None)
                 )
             )
             session.flush()
+            file_id = uuid7()
             session.add(
                 StudyFile(
+                    id=file_id,
                     study_id=case.study_id,
-                    filename="DOE_JANE.nii.gz",
+                    filename_sealed=services.once(name_ring).seal("DOE_JANE.nii.gz", file_id),
                     bucket="studies",
                     key="k",
                     size=1,

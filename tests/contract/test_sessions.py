@@ -9,8 +9,10 @@ from httpx import Response
 from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
+from functions.auth.accounts.tenants import default_tenant
+from functions.auth.passwords.rules import PasswordHasher
 from functions.auth.sessions.service import authenticate, clean_sessions, end_all_sessions, start_session
-from shared.db.models import RefreshToken, User
+from shared.db.models import AuditEntry, RefreshToken, User
 from shared.errors import Unauthenticated
 from shared.runtime.services import Services
 from shared.security.audit import Actor
@@ -192,6 +194,29 @@ class TestLogout:
         assert refresh(client, three["refresh_token"]).status_code == 401
         assert who(client, log_in(client)["access_token"]) == 200
 
+    def test_a_token_of_an_ended_session_ends_nothing_else(
+        self, client: TestClient, services: Services
+    ) -> None:
+        one, two = log_in(client), log_in(client)
+        for body in ({}, {"everywhere": True}, {"everywhere": True}, {}):
+            client.post("/api/auth/logout", json={"refresh_token": one["refresh_token"], **body})
+        assert who(client, two["access_token"]) == 200
+        with services.database.tenant(services.once(default_tenant)) as session:
+            ended = session.scalars(select(AuditEntry).where(AuditEntry.action == "auth.logout")).all()
+        assert len(ended) == 1
+
+    def test_a_used_token_ends_its_own_session_only(self, client: TestClient) -> None:
+        one, two = log_in(client), log_in(client)
+        refresh(client, one["refresh_token"])
+        body = {"refresh_token": one["refresh_token"], "everywhere": True}
+        answer = client.post("/api/auth/logout", json=body)
+        assert (answer.status_code, answer.json()["detail"]) == (
+            401,
+            "the refresh token is used, expired or revoked; log in to end all sessions",
+        )
+        assert client.post("/api/auth/logout", json={**body, "everywhere": False}).status_code == 204
+        assert (who(client, one["access_token"]), who(client, two["access_token"])) == (401, 200)
+
     def test_without_any_token_is_refused(self, client: TestClient) -> None:
         assert client.post("/api/auth/logout").status_code == 401
 
@@ -269,6 +294,20 @@ class TestBrowser:
         assert not dict(browser.cookies)
         assert browser.get("/api/auth/me").status_code == 401
 
+    def test_registers_with_a_cookie_that_is_good_no_more(self, browser: TestClient) -> None:
+        kept = browser.cookies["hounsfield_access"]
+        assert browser.post("/api/auth/logout", headers=csrf(browser)).status_code == 204
+        for name, cookie in (("berta", kept), ("clara", "nonsense")):
+            browser.cookies.set("hounsfield_access", cookie, domain="testserver.local")
+            assert browser.get("/api/auth/me").status_code == 401
+            account = {"email": f"{name}@hospital.example", "password": PASSWORD}
+            assert browser.post("/api/auth/register", json=account).status_code == 201
+
+    def test_does_not_register_with_a_header_that_is_wrong(self, browser: TestClient) -> None:
+        account = {"email": "berta@hospital.example", "password": PASSWORD}
+        for headers in ({"Authorization": "Bearer wrong"}, {"X-API-Key": "hsk_wrong"}):
+            assert browser.post("/api/auth/register", json=account, headers=headers).status_code == 401
+
     def test_logs_out_after_the_access_token_has_expired(self, browser: TestClient) -> None:
         browser.cookies.delete("hounsfield_access")
         assert browser.post("/api/auth/logout").status_code == 403
@@ -281,6 +320,9 @@ class TestBrowser:
             {"Origin": "null"},
             {"Sec-Fetch-Site": "cross-site"},
             {"Origin": "http://testserver.evil.example"},
+            {"Origin": "https://testserver"},
+            {"Origin": "ftp://testserver"},
+            {"Origin": "http://testserver:8080"},
         ],
     )
     def test_is_not_logged_in_by_a_page_of_another_site(
@@ -290,6 +332,36 @@ class TestBrowser:
         answer = client.post("/api/auth/login", data=form, headers=headers)
         assert answer.status_code == 403
         assert "set-cookie" not in answer.headers
+
+    @pytest.mark.parametrize(
+        ("given", "headers", "origin"),
+        [
+            ({}, {}, "http://testserver"),
+            ({"public_url": "https://h.example/"}, {}, "https://h.example"),
+            ({"trusted_proxies": ["testclient"]}, {"X-Forwarded-Proto": "https"}, "https://testserver"),
+        ],
+        ids=["ours", "PUBLIC_URL", "a proxy's TLS"],
+    )
+    def test_may_be_logged_in_by_our_own_page_and_by_no_other_scheme_of_our_host(
+        self,
+        client_for: ClientFor,
+        client: TestClient,
+        services: Services,
+        given: dict[str, Any],
+        headers: dict[str, str],
+        origin: str,
+    ) -> None:
+        for name, value in given.items():
+            setattr(services.settings, name, value)
+        other = origin.replace("https:", "http:") if "https" in origin else origin.replace("http:", "https:")
+        own = client_for()
+        for page, status in ((origin, 200), (other, 403)):
+            answer = own.post(
+                "/api/auth/login",
+                json={"login": "anna", "password": PASSWORD},
+                headers={"Origin": page, **headers},
+            )
+            assert answer.status_code == status, page
 
     def test_may_be_logged_in_by_a_page_that_the_settings_name(
         self, client: TestClient, services: Services
@@ -312,3 +384,23 @@ def test_rows_of_sessions_that_ended_long_ago_are_deleted(client: TestClient, se
         session.execute(update(RefreshToken).where(RefreshToken.id.in_(oldest)).values(expires_at=long_ago))
     assert clean_sessions(services) == 2
     assert refresh(client, kept).status_code == 200
+
+
+def test_a_hash_of_another_cost_is_renewed_by_a_log_in_and_the_account_is_not_changed_by_that(
+    client: TestClient, services: Services
+) -> None:
+    def account() -> tuple[str | None, datetime]:
+        with services.database.system() as session:
+            hashed, changed = session.execute(select(User.password_hash, User.updated_at)).one()
+        return hashed, changed
+
+    old = PasswordHasher(5).hash(PASSWORD)
+    with services.database.system() as session:
+        session.execute(update(User).values(password_hash=old))
+    before = account()
+    log_in(client)
+    renewed, changed = account()
+    assert renewed is not None
+    assert (renewed[:7], changed) == ("$2b$04$", before[1])
+    log_in(client)
+    assert account() == (renewed, changed)

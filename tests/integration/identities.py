@@ -1,7 +1,7 @@
 """Who else calls: everybody to whom the victim's things are none of their business."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -81,12 +81,13 @@ def _fixed(name: str, secret: str) -> Identity:
 
 def _bad_credentials(services: Services, user: Principal, whose: str) -> list[Identity]:
     key = services.once(key_store).signing.current
+    other = replace(key, value=Ed25519PrivateKey.generate())
     long_ago = datetime.now(UTC) - 2 * HOUR
     claims = jwt.decode(services.once(token_issuer).issue(user), options={"verify_signature": False})
     public = key.value.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     tokens = {
-        "expired token": TokenIssuer(key.value, key.id, 15, lambda: long_ago).issue(user),
-        "token signed by another key": TokenIssuer(Ed25519PrivateKey.generate(), key.id, 15).issue(user),
+        "expired token": TokenIssuer(lambda: key, 15, lambda: long_ago).issue(user),
+        "token signed by another key": TokenIssuer(lambda: other, 15).issue(user),
         "token with alg none": jwt.encode(claims, None, "none", headers={"kid": key.id}),
         "token signed with the public key as a secret": jwt.encode(claims, public, "HS256", {"kid": key.id}),
         "token for another audience": jwt.encode(

@@ -33,7 +33,7 @@ class FreshSession:
         user_id, tenant_id = UUID(caller["user_id"]), UUID(caller["tenant_id"])
         self._user = Principal(user_id, tenant_id, Role(caller["role"]))
         key = KeyStore(Settings(data_dir=Path(caller["data_dir"]))).signing.current
-        self._issuer = TokenIssuer(key.value, key.id, 15)
+        self._issuer = TokenIssuer(lambda: key, 15)
 
     def get(self, case: Case, context: AuthContext) -> str:
         return self._issuer.issue(self._user)

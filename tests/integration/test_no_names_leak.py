@@ -1,6 +1,7 @@
 """A patient's name is where it is asked for and nowhere else; a password or token is nowhere."""
 
 import base64
+import gzip
 import json
 import re
 import time
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from pypdf import PdfReader
 from sqlalchemy import Engine, create_engine, text
 
 from shared.db.embedded import EmbeddedPostgres
@@ -21,8 +23,6 @@ from tests.integration.installation import ADMIN, Installation
 
 NAME = "Zacharias Quibbleworth"
 WORDS = (NAME, *NAME.split())
-KNOWN_PLACES = {"study_files.filename"}
-"""Columns that may hold the name: a file is called as its sender called it, and told to who may see the study."""
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 
 
@@ -132,15 +132,20 @@ def test_a_patients_name_and_what_lets_people_in_leave_no_trace(
     _collect(installation, traces, database_url, postgres, study)
     traces.places["metrics"] = metrics.content
     assert {
-        "inbox.topic",
-        "outbox.envelope",
-        "audit_log.details",
+        "public.inbox.topic",
+        "public.outbox.envelope",
+        "public.audit_log.details",
+        "public.studies.patient_name_sealed",
+        "public.study_files.filename_sealed",
+        "public.reports.content",
+        "objects called report.json",
+        "objects called report.pdf",
         "logs of hounsfield",
     } <= traces.places.keys()
+    assert traces.places["public.study_files.filename_sealed"].count(b"\n") >= len(named_files)
     assert len(traces.secrets) >= 8
 
-    names = traces.names()
-    assert names.keys() == KNOWN_PLACES, names
+    assert traces.names() == {}
     assert traces.told() == set()
 
 
@@ -235,6 +240,9 @@ def _collect(
     keys = [str(path.relative_to(objects)) for path in objects.rglob("*")]
     assert [key for key in keys if study["id"] in key]
     traces.places["object keys"] = "\n".join(keys).encode()
+    for path in filter(Path.is_file, objects.rglob("*")):
+        place = f"objects called {path.name}" if "results" in path.parts else "objects"
+        traces.places[place] = traces.places.get(place, b"") + b"\n" + _content(path)
     log = installation.log().encode()
     assert b'"level": "debug"' in log, "the logs tell all that they can"
     traces.places["logs of hounsfield"] = log
@@ -243,17 +251,26 @@ def _collect(
         traces.places[f"logs of {path.stem}"] = path.read_bytes()
 
 
+def _content(path: Path) -> bytes:
+    """What is in a file; the text of a PDF too, which is compressed in it, and that of a compressed volume."""
+    data = path.read_bytes()
+    if data.startswith(b"%PDF"):
+        return data + "\n".join(page.extract_text() for page in PdfReader(path).pages).encode()
+    return data + (gzip.decompress(data) if data.startswith(b"\x1f\x8b") else b"")
+
+
 def _columns(engine: Engine) -> dict[str, bytes]:
-    """Table.column → everything that is in it."""
-    columns: dict[str, bytes] = {}
+    """schema.table.column → everything that is in it, of every table whosever it is."""
+    columns: dict[str, list[bytes]] = {}
+    ours = "schemaname not in ('pg_catalog', 'information_schema')"
     with engine.connect() as connection:
-        tables = connection.scalars(text("select tablename from pg_tables where schemaname = 'public'")).all()
-        for table in tables:
-            for row in connection.execute(text(f'select * from "{table}"')).mappings():
+        for schema, table in connection.execute(
+            text(f"select schemaname, tablename from pg_tables where {ours}")
+        ):
+            for row in connection.execute(text(f'select * from "{schema}"."{table}"')).mappings():
                 for name, value in row.items():
-                    place = f"{table}.{name}"
-                    columns[place] = columns.get(place, b"") + b"\n" + _bytes(value)
-    return columns
+                    columns.setdefault(f"{schema}.{table}.{name}", []).append(_bytes(value))
+    return {place: b"\n".join([b"", *values]) for place, values in columns.items()}
 
 
 def _bytes(value: object) -> bytes:

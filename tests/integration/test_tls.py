@@ -3,10 +3,16 @@
 import datetime as dt
 import ipaddress
 import os
+import re
+import resource
 import signal
+import socket
 import ssl
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +31,7 @@ from shared.http.server import make_server
 from shared.runtime.services import Services
 from shared.storage.factory import make_storage
 from tests.conftest import open_folder
-from tests.integration.installation import free_port
+from tests.contract.test_bus import eventually
 from tests.serving import serving
 
 
@@ -95,32 +101,118 @@ def test_a_key_that_does_not_fit_is_named_before_anything_is_served(
             make_server(lambda *_: None, settings.model_copy(update=files))
 
 
-def test_up_says_https(pair: Pair) -> None:
-    port = free_port()
+@contextmanager
+def silent(port: int, count: int, address: str = "127.0.0.1") -> Iterator[list[socket.socket]]:
+    """Connections from there that say nothing at all."""
+    with ExitStack() as stack:
+        where = ("127.0.0.1", port)
+        connected = [
+            socket.create_connection(where, timeout=10, source_address=(address, 0)) for _ in range(count)
+        ]
+        yield [stack.enter_context(connection) for connection in connected]
+
+
+def is_let_go(connection: socket.socket) -> bool:
+    """Whether the server hung up."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"])
+def test_connections_count_before_their_handshake(secured: Services, pair: Pair, address: str) -> None:
+    few = secured.settings.model_copy(update={"max_connections": 20, "head_seconds": 60.0})
+    limited = Services(few, secured.database, secured.storage)
+    with serving(limited, [auth.function]) as port, silent(port, 300, address) as connections:
+        assert healthy(port, pair)
+        assert sum(not is_let_go(connection) for connection in connections) <= 20
+
+
+def test_a_handshake_that_does_not_come_is_not_waited_for(secured: Services, pair: Pair) -> None:
+    hasty = secured.settings.model_copy(update={"head_seconds": 1.0})
+    with (
+        serving(Services(hasty, secured.database, secured.storage), [auth.function]) as port,
+        silent(port, 1) as (connection,),
+    ):
+        started = time.monotonic()
+        assert connection.recv(1) == b""
+        assert 0.9 < time.monotonic() - started < 3
+
+
+def test_a_stop_waits_for_no_handshake(secured: Services) -> None:
+    with ExitStack() as stack:
+        port = stack.enter_context(serving(secured, [auth.function]))
+        with silent(port, 3):
+            time.sleep(0.2)
+            started = time.monotonic()
+            stack.close()
+            assert time.monotonic() - started < 3
+
+
+def test_more_connections_than_there_may_be_open_files_are_refused_at_start(settings: Settings) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    many = settings.model_copy(update={"max_connections": before[1]})
+    with pytest.raises(Conflict, match=f"HOUNSFIELD_MAX_CONNECTIONS={before[1]} needs"):
+        make_server(lambda *_: None, many)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_is_needed(settings: Settings) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (700, before[1]))
+    try:
+        make_server(lambda *_: None, settings)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= settings.max_connections + 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_up_and_its_mails_name_where_it_listens(pair: Pair) -> None:
+    """By https, and the port that was free; it warns where it listens on every address, which leads nowhere."""
+    email = "chief@hospital.example"
     environment = {
         **os.environ,
         "HOUNSFIELD_TLS_CERT_FILE": str(pair.certificate),
         "HOUNSFIELD_TLS_KEY_FILE": str(pair.key),
         "HOUNSFIELD_MODEL_URL": "http://127.0.0.1:9",
+        "HOUNSFIELD_ADMIN_EMAIL": email,
+        "HOUNSFIELD_ADMIN_PASSWORD": "a long pass phrase",
     }
     with open_folder() as folder:
         command = [sys.executable, "-c", "from functions.cli import main; main()", "up"]
-        command += ["--data-dir", str(folder / "data"), "--port", str(port)]
+        command += ["--data-dir", str(folder / "data"), "--host", "0.0.0.0", "--port", "0"]
         process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert process.stdout is not None
         try:
-            said = next(line for line in process.stdout if "Hounsfield is at" in line)
-            assert f"https://127.0.0.1:{port}" in said
+            said = ""
+            while not (found := re.search(r"Hounsfield is at (https://0\.0\.0\.0:([1-9][0-9]*)) ", said)):
+                said += (line := process.stdout.readline())
+                assert line, said
+            assert "HOUNSFIELD_PUBLIC_URL" in said
+            url, port = found[1], int(found[2])
             assert healthy(port, pair)
+            with client_of(pair) as client:
+                client.post(f"https://127.0.0.1:{port}/api/auth/reset-password", json={"email": email})
+            eventually(lambda: any(folder.glob("data/mail/2*.eml")))
+            (mail,) = folder.glob("data/mail/2*.eml")
+            assert f"\n{url}/reset-password#token=" in mail.read_bytes().decode().replace("\r", "")
         finally:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=60)
         assert process.returncode == 0
 
 
-def healthy(port: int, pair: Pair) -> bool:
+def client_of(pair: Pair) -> httpx.Client:
     trust = ssl.create_default_context(cafile=str(pair.certificate))
-    with httpx.Client(verify=trust, trust_env=False) as client:
+    return httpx.Client(verify=trust, trust_env=False)
+
+
+def healthy(port: int, pair: Pair) -> bool:
+    with client_of(pair) as client:
         return client.get(f"https://127.0.0.1:{port}/api/healthz").status_code == 200

@@ -145,7 +145,7 @@ def _study(services: Services, owner: Principal) -> tuple[UUID, UUID, str]:
                 id=file_id,
                 tenant_id=owner.tenant_id,
                 study_id=study_id,
-                filename=FILENAME,
+                filename_sealed=services.once(name_ring).seal(FILENAME, file_id),
                 bucket=ref.bucket,
                 key=ref.key,
                 size=ref.size,

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared.db.models import Tenant, User
+from shared.db.models import Role, Tenant, User
 from shared.errors import Conflict
 from shared.ids import uuid7
 
@@ -50,6 +50,17 @@ def by_email(session: Session, email: str) -> User | None:
 def by_username(session: Session, username: str) -> User | None:
     """The account with this username, in any case."""
     return session.scalar(select(User).where(func.lower(User.username) == func.lower(username)))
+
+
+def has_admin(session: Session) -> bool:
+    """Whether the session's tenant has an administrator who is let in."""
+    admins = select(User.id).where(User.role == Role.ADMIN, User.is_active, User.deleted_at.is_(None))
+    return session.scalar(admins.limit(1)) is not None
+
+
+def slug_of(session: Session, user: User) -> str:
+    """The short name of an account's tenant."""
+    return session.get_one(Tenant, user.tenant_id).slug
 
 
 def tenant_named(session: Session, slug: str, name: str) -> UUID:

@@ -1,4 +1,4 @@
-"""HTTP routes of accounts and log-ins."""
+"""HTTP routes of accounts."""
 
 from typing import Annotated, Any
 
@@ -61,4 +61,4 @@ def change_me(
     profile: Annotated[ProfileChange, Body(openapi_examples={"profile": {"value": _PROFILE}})],
 ) -> Account:
     """Set the fields that are sent and leave the others, by PUT as by PATCH, as the older systems did."""
-    return Account.model_validate(service.change_profile(unit.session, caller, profile))
+    return Account.model_validate(service.change_profile(unit, caller, profile))

@@ -1,4 +1,4 @@
-"""Wire types of accounts and log-ins: snake_case, and on input the older systems' camelCase too."""
+"""Wire types of accounts: snake_case, and on input the older systems' camelCase too."""
 
 import re
 from datetime import datetime

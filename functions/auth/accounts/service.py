@@ -1,4 +1,4 @@
-"""Who gets an account, who gets a token."""
+"""Who gets an account, and what people say about themselves."""
 
 import re
 import secrets
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+import structlog
 from pydantic import SecretStr
 from sqlalchemy.orm import Session
 
@@ -20,11 +21,13 @@ from shared.db.models import User
 from shared.db.models.accounts import Role
 from shared.errors import Conflict, Forbidden, Invalid, Unauthenticated
 from shared.runtime.services import Services
-from shared.runtime.unit import unit_of_work
+from shared.runtime.unit import UnitOfWork, unit_of_work
 from shared.security.audit import Actor
 from shared.security.policy import Action, Reach
 from shared.security.principal import Principal
 from shared.security.revocations import revocations
+
+log = structlog.get_logger(__name__)
 
 COMMAND_LINE = Actor(None, "command-line")
 """Whoever may start the program; the first administrator comes from there."""
@@ -41,7 +44,7 @@ def register(
     if caller is not None and caller.reach(Action.USERS) is Reach.TENANT:
         _require_still_admin(services, caller)
         role = registration.role or Role.USER
-        actor = Actor(caller.user_id, str(caller.credential), address)
+        actor = Actor.of(caller, address)
         return create_user(services, registration, actor, role=role, tenant_id=caller.tenant_id)
     if not services.settings.allow_registration:
         raise Forbidden("registration is closed here; ask an administrator for an account")
@@ -84,26 +87,51 @@ def add_user(
         return user
 
 
-def ensure_admin(services: Services, email: str, password: str, tenant: str = DEFAULT_TENANT) -> User:
-    """Make sure that `email` is an active administrator. One that is already keeps its password.
+def make_first_admin(services: Services, email: str, password: str) -> None:
+    """Make an administrator where the default tenant has none that is active. Whoever has an account stays what they
+    are: a restart brings nobody back whom another administrator removed, closed or demoted.
+
+    Raises pydantic.ValidationError for a bad address, Invalid for a poor password.
+    """
+    registration = Registration(email=email, password=SecretStr(password))
+    tenant_id = services.once(default_tenant)
+    if _has_admin(services, tenant_id):
+        return
+    try:
+        create_user(services, registration, COMMAND_LINE, role=Role.ADMIN, tenant_id=tenant_id)
+    except Taken:
+        # Else another replica that started at the same time was first.
+        if not _has_admin(services, tenant_id):
+            log.warning(
+                "no first administrator was made: HOUNSFIELD_ADMIN_EMAIL has an account already, which "
+                "`hounsfield create-admin` promotes"
+            )
+
+
+def ensure_admin(services: Services, email: str, password: str, tenant: str = DEFAULT_TENANT) -> bool:
+    """Make sure that `email` is an active administrator; returns whether they now have the password that is given
+    here. One that is already keeps theirs.
 
     An account that is promoted gets the password that is given here, and its sessions end: whoever registered the
     address before, with a password of their own, must not become an administrator by it.
-    Raises pydantic.ValidationError for a bad address, Invalid for a poor password, Conflict where the account belongs
-    to another tenant.
+    Raises, before anything is made, pydantic.ValidationError for a bad address, Invalid for a poor password or tenant,
+    Conflict where the account belongs to another tenant.
     """
     registration = Registration(email=email, password=SecretStr(password))
-    tenant_id = tenant_named(services, tenant)
-    promoted = _promote(services, registration, tenant_id)
-    if promoted is not None:
-        return promoted
-    try:
-        return create_user(services, registration, COMMAND_LINE, role=Role.ADMIN, tenant_id=tenant_id)
-    except Taken:  # another replica that started at the same time was first
-        promoted = _promote(services, registration, tenant_id)
-        if promoted is None:
-            raise
-        return promoted
+    with services.database.system() as session:
+        user = repository.by_email(session, registration.email)
+        home = user and repository.slug_of(session, user)
+    if user is None:
+        good_password(registration)
+        tenant_id = tenant_named(services, tenant)
+        create_user(services, registration, COMMAND_LINE, role=Role.ADMIN, tenant_id=tenant_id)
+        return True
+    if home != tenant:
+        raise Conflict("the account with this e-mail address belongs to another tenant")
+    if user.role == Role.ADMIN and user.is_active:
+        return False
+    _promote(services, user, good_password(registration))
+    return True
 
 
 def own_account(session: Session, caller: Principal) -> User:
@@ -114,17 +142,21 @@ def own_account(session: Session, caller: Principal) -> User:
     return user
 
 
-def change_profile(session: Session, caller: Principal, profile: ProfileChange) -> User:
+def change_profile(unit: UnitOfWork, caller: Principal, profile: ProfileChange) -> User:
     """Set the profile fields that the caller sent. Raises Unauthenticated as `own_account` does."""
-    user = own_account(session, caller)
-    for field, value in profile.changes(user.full_name).items():
-        setattr(user, field, value)
-    session.flush()
+    user = own_account(unit.session, caller)
+    sent = profile.changes(user.full_name)
+    changed = [field for field, value in sent.items() if getattr(user, field) != value]
+    for field in changed:
+        setattr(user, field, sent[field])
+    unit.session.flush()
+    if changed:
+        unit.audit("user.update", subject=("user", user.id), details={"fields": sorted(changed)})
     return user
 
 
 def _require_still_admin(services: Services, caller: Principal) -> None:
-    """A token outlives a demotion by up to an hour; it must not be used to make administrators meanwhile."""
+    """A token outlives a demotion by REVOCATION_SECONDS in other processes; it must not make administrators meanwhile."""
     with services.database.system() as session:
         user = own_account(session, caller)
     if user.role != Role.ADMIN:
@@ -137,27 +169,23 @@ def good_password(registration: Registration) -> str:
     local_part = registration.email.partition("@")[0]
     problem = password_problem(password, registration.email, local_part, registration.username or local_part)
     if problem is not None:
-        raise Invalid(problem, errors=[{"field": "password", "message": problem}])
+        raise Invalid.of("password", problem)
     return password
 
 
-def _promote(services: Services, registration: Registration, tenant_id: UUID) -> User | None:
-    with services.database.system() as session:
-        user = repository.by_email(session, registration.email)
-    if user is None or (user.tenant_id == tenant_id and user.role == Role.ADMIN and user.is_active):
-        return user
-    if user.tenant_id != tenant_id:
-        raise Conflict("the account with this e-mail address belongs to another tenant")
-    hashed = services.once(password_hasher).hash(good_password(registration))
-    with unit_of_work(services, tenant_id, COMMAND_LINE) as unit:
+def _has_admin(services: Services, tenant_id: UUID) -> bool:
+    with services.database.tenant(tenant_id) as session:
+        return repository.has_admin(session)
+
+
+def _promote(services: Services, user: User, password: str) -> None:
+    hashed = services.once(password_hasher).hash(password)
+    with unit_of_work(services, user.tenant_id, COMMAND_LINE) as unit:
         user = unit.session.get_one(User, user.id)
         user.password_hash, user.role, user.is_active = hashed, Role.ADMIN, True
         moment = end_all_sessions(unit.session, user.id)
         unit.audit("user.update", subject=("user", user.id), details={"role": Role.ADMIN, "password": "set"})
-        unit.session.flush()
-        unit.session.refresh(user)
     services.once(revocations).end_account(user.id, moment)
-    return user
 
 
 def usernames(email: str, wanted: str | None) -> Iterator[str]:

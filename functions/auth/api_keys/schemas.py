@@ -14,8 +14,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from functions.auth.accounts.schemas import Line
+from shared.http.times import Time
 from shared.security.policy import GRANTABLE
 
+MAX_DAYS = 3650
 Scope = Annotated[str, StringConstraints(max_length=64), Field(json_schema_extra={"enum": sorted(GRANTABLE)})]
 
 
@@ -29,8 +31,10 @@ class KeyRequest(BaseModel):
         max_length=20,
         description="what it may be used for; unset: studies, reports and reading your account",
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="in the future; unset: never")
-    expires_in_days: int | None = Field(default=None, ge=1, le=3650, description="instead of expires_at")
+    expires_at: Time | None = Field(
+        default=None, description=f"in the future, at most {MAX_DAYS} days ahead; unset: never"
+    )
+    expires_in_days: int | None = Field(default=None, ge=1, le=MAX_DAYS, description="instead of expires_at")
 
     @model_validator(mode="after")
     def _one_end(self) -> "KeyRequest":

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from functions.auth.api_keys import repository
-from functions.auth.api_keys.schemas import KeyRequest
+from functions.auth.api_keys.schemas import MAX_DAYS, KeyRequest
 from shared.db.models import ApiKey, Role
 from shared.errors import Conflict, Invalid, NotFound, Unauthenticated
 from shared.runtime.unit import UnitOfWork
@@ -61,7 +61,7 @@ def _scopes(wanted: Sequence[str] | None, role: Role) -> list[str]:
         return _in_order(DEFAULT_SCOPES & allowed)
     if not set(wanted) <= {action.value for action in allowed}:
         message = f"a key of the role {role} may be for: {', '.join(_in_order(allowed))}"
-        raise Invalid(f"scopes: {message}", errors=[{"field": "scopes", "message": message}])
+        raise Invalid.of("scopes", message)
     return _in_order({Action(scope) for scope in wanted})
 
 
@@ -72,7 +72,10 @@ def _in_order(scopes: set[Action] | frozenset[Action]) -> list[str]:
 def _expiry(request: KeyRequest, now: datetime) -> datetime | None:
     if request.expires_in_days is not None:
         return now + timedelta(days=request.expires_in_days)
-    if request.expires_at is not None and request.expires_at <= now:
-        message = "a key expires in the future; leave the field out for one that does not expire"
-        raise Invalid(f"expires_at: {message}", errors=[{"field": "expires_at", "message": message}])
+    if request.expires_at is not None and not now < request.expires_at <= now + timedelta(days=MAX_DAYS):
+        raise Invalid.of(
+            "expires_at",
+            f"a key expires in the future, at most {MAX_DAYS} days ahead; leave the field out for one that does not "
+            "expire",
+        )
     return request.expires_at

@@ -1,12 +1,16 @@
 """Mails as files, for one machine without a mail server."""
 
-import os
+import re
 import secrets
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from functions.auth.mail.port import Mail, NotSent, as_message
+from shared.files import unfinished, write_whole
+
+_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}-[0-9a-f]{8}\.eml")
+"""What our mails are called; whatever else is in the folder is not ours."""
 
 
 class FolderMailer:
@@ -20,15 +24,19 @@ class FolderMailer:
         """The name of the file tells when, not to whom. Raises NotSent."""
         content = as_message(mail, self._sender).as_bytes()
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}.eml"
-        temporary = self._folder / f".{name}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self._folder / name)
+            write_whole(self._folder / name, content)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             raise NotSent(f"the mail folder cannot be written: {error.strerror}", permanent=False) from None
+
+    def clean(self, keep: timedelta) -> int:
+        """Delete mails older than this: they hold addresses. Returns how many."""
+        before, gone = (datetime.now(UTC) - keep).timestamp(), 0
+        for file in self._folder.glob("*.eml*"):
+            with suppress(OSError):  # somebody else may have deleted it; if not, there is another time
+                ours = _NAME.fullmatch(unfinished(file.name) or file.name)
+                if ours and file.stat().st_mtime < before:
+                    file.unlink()
+                    gone += 1
+        return gone

@@ -4,6 +4,7 @@ from asyncio import wrap_future
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import timedelta
 
 import structlog
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
@@ -17,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 TRIES = 4
 FIRST_WAIT_SECONDS = 1.0
+KEPT = timedelta(days=7)
 THREADS = 2
 """Few and of its own, so that a mail server that hangs takes no thread away from requests."""
 
@@ -58,9 +60,19 @@ def mailer(services: Services) -> Mailer:
     settings = services.settings
     if settings.smtp_url is not None:
         return SmtpMailer(settings.smtp_url.get_secret_value(), settings.mail_from)
-    return FolderMailer(settings.mail_dir or settings.data_dir / "mail", settings.mail_from)
+    return _folder(services)
+
+
+def clean_mails(services: Services) -> int:
+    """Delete files of mails after a week, also where mails are sent by SMTP today; returns how many."""
+    return _folder(services).clean(KEPT)
 
 
 def postman(services: Services) -> Postman:
     """The process's postman (`services.once(postman)`)."""
     return Postman(services.once(mailer), FIRST_WAIT_SECONDS)
+
+
+def _folder(services: Services) -> FolderMailer:
+    settings = services.settings
+    return FolderMailer(settings.mail_dir or settings.data_dir / "mail", settings.mail_from)

@@ -2,14 +2,17 @@
 
 import structlog
 
-from functions.auth.oidc.accounts import account_of
+from functions.auth.accounts.tenants import default_tenant
+from functions.auth.oidc.accounts import account_of, known_account
 from functions.auth.oidc.attempt import Attempt, start_again
 from functions.auth.oidc.people import identify
 from functions.auth.oidc.provider import Provider, provider
 from functions.auth.oidc.schemas import Answer
 from functions.auth.sessions.service import Session, start_session
-from shared.errors import Forbidden, HounsfieldError, Unavailable
+from shared.db.models import User
+from shared.errors import BadRequest, Conflict, Forbidden, HounsfieldError, Unavailable
 from shared.runtime.services import Services
+from shared.runtime.unit import unit_of_work
 from shared.security.audit import Actor
 
 log = structlog.get_logger(__name__)
@@ -31,11 +34,16 @@ def finish(
 
     Raises BadRequest, Forbidden, Conflict, Unavailable.
     """
-    elsewhere = services.once(provider)
-    code = _code(elsewhere, attempt, answer)
-    tokens = elsewhere.exchange(code, attempt.verifier, redirect_uri)
-    person = identify(elsewhere, services.settings, tokens, attempt.nonce)
-    user = account_of(services, person, address)
+    elsewhere, found = services.once(provider), None
+    try:
+        code = _code(elsewhere, attempt, answer)
+        tokens = elsewhere.exchange(code, attempt.verifier, redirect_uri)
+        person = identify(elsewhere, services.settings, tokens, attempt.nonce)
+        found = known_account(services, person)
+        user = account_of(services, person, found, address)
+    except (BadRequest, Forbidden, Conflict):
+        _tell_of_failure(services, found, address)
+        raise
     return start_session(services, user, Actor(user.id, "oidc", address))
 
 
@@ -49,6 +57,13 @@ def _code(elsewhere: Provider, attempt: Attempt, answer: Answer) -> str:
     if not answer.code:
         raise start_again("the identity provider sent no code")
     return answer.code
+
+
+def _tell_of_failure(services: Services, user: User | None, address: str | None) -> None:
+    """As of a wrong password: of nobody we know in the default tenant."""
+    tenant_id = user.tenant_id if user else services.once(default_tenant)
+    with unit_of_work(services, tenant_id, Actor(None, "oidc", address)) as unit:
+        unit.audit("auth.login", subject=("user", user.id) if user else None, outcome="failure")
 
 
 def _refusal(error: str) -> HounsfieldError:

@@ -1,4 +1,5 @@
-"""What the mails about passwords say. Nothing in them was written by a visitor."""
+"""What the mails about passwords say. Nothing in them was written by a visitor: their links come from the settings, since
+a request's Host header could lead anywhere."""
 
 from functions.auth.mail.port import Mail
 from shared.config import Settings
@@ -8,7 +9,7 @@ PAGE = "/reset-password"
 
 def reset_letter(settings: Settings, to: str, token: str) -> Mail:
     """The way to a new password. The token stands behind `#` in the link, which browsers keep to themselves."""
-    base = base_url(settings)
+    base = settings.base_url
     return Mail(
         to,
         "Reset your Hounsfield password",
@@ -31,7 +32,7 @@ If it was not you, ignore this mail: your password stays as it is.
 
 def changed_letter(settings: Settings, to: str) -> Mail:
     """Tells the owner, in case it was somebody else."""
-    base = base_url(settings)
+    base = settings.base_url
     return Mail(
         to,
         "Your Hounsfield password was changed",
@@ -45,11 +46,6 @@ If it was you, there is nothing to do. If it was not, reset the password at once
 revoke the API keys that you do not know, and tell an administrator.
 """,
     )
-
-
-def base_url(settings: Settings) -> str:
-    """Where people reach us, from the settings only: a link made from a request's Host header could lead anywhere."""
-    return (settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
 
 
 def _minutes(minutes: float) -> str:

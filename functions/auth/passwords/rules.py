@@ -13,6 +13,9 @@ from shared.text import has_utf8
 MIN_CHARACTERS = 8
 MAX_BYTES = 72
 """bcrypt reads no further, so that a longer password would be weaker than it looks."""
+_MAX_CHARACTERS = 4 * MAX_BYTES
+"""NFKC makes at most 4 characters into one, so whatever has more is over MAX_BYTES. It is not normalised: that takes
+time in the square of the length of a run of accents."""
 
 
 def password_problem(password: str, *own_names: str) -> str | None:
@@ -22,7 +25,7 @@ def password_problem(password: str, *own_names: str) -> str | None:
         return "the password holds half of a character, which no keyboard types; choose others"
     if len(password) < MIN_CHARACTERS:
         return f"the password needs at least {MIN_CHARACTERS} characters"
-    if len(_encoded(password)) > MAX_BYTES:
+    if len(_encoded(password[:_MAX_CHARACTERS])) > MAX_BYTES:
         return f"the password is longer than {MAX_BYTES} bytes in UTF-8, the most that bcrypt can tell apart"
     if folded in _common():
         return "this password is among the most common ones; choose another"
@@ -43,10 +46,18 @@ class PasswordHasher:
         return bcrypt.hashpw(_encoded(password), bcrypt.gensalt(self._cost)).decode()
 
     def matches(self, password: str, hashed: str | None) -> bool:
-        """Whether this is the password. Without a hash (nobody by that name) it takes as long and says no."""
-        encoded = _encoded(password)
-        same = bcrypt.checkpw(encoded[:MAX_BYTES], (hashed or self._nobody).encode())
+        """Whether this is the password. Without a hash (nobody by that name), or with one that was made at a lower
+        cost, it takes as long."""
+        encoded = _encoded(password[:_MAX_CHARACTERS])
+        kept = hashed or self._nobody
+        same = bcrypt.checkpw(encoded[:MAX_BYTES], kept.encode())
+        for cost in range(_cost_of(kept), self._cost):  # 2^c and 2^c, 2^(c+1), … 2^(n-1) make 2^n
+            bcrypt.hashpw(encoded[:MAX_BYTES], bcrypt.gensalt(cost))
         return same and hashed is not None and len(encoded) <= MAX_BYTES
+
+    def is_outdated(self, hashed: str) -> bool:
+        """Whether a hash was made at another cost."""
+        return _cost_of(hashed) != self._cost
 
 
 def password_hasher(services: Services) -> PasswordHasher:
@@ -60,6 +71,11 @@ def _encoded(password: str) -> bytes:
     A lone surrogate is let through: no account has such a password, and asking for one must take as long.
     """
     return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
+
+
+def _cost_of(hashed: str) -> int:
+    """`$2b$<cost>$<salt and hash>`."""
+    return int(hashed.split("$")[2])
 
 
 @cache

@@ -42,7 +42,7 @@ def change_password(
 
     Raises Unauthenticated for an account that is closed, NoPassword, Invalid, WrongPassword, TooManyRequests.
     """
-    actor = Actor(caller.user_id, str(caller.credential), address)
+    actor = Actor.of(caller, address)
     with services.database.tenant(caller.tenant_id) as session:
         user = own_account(session, caller)
     if user.password_hash is None:
@@ -105,7 +105,7 @@ def confirm_reset(services: Services, token: str, new: str, address: str | None)
         ended = _set_password(unit, locked, hashed)
         unit.audit("auth.reset.completed", subject=("user", user.id))
     services.once(revocations).end_account(user.id, ended)
-    _forget_failures(services, user)
+    services.once(limits).forgive(user)
     return user
 
 
@@ -125,14 +125,14 @@ def _require_good(password: str, user: User, field: str) -> None:
 def _require_current(services: Services, user: User, password: str, actor: Actor) -> None:
     """A wrong password counts like a log-in that failed: a stolen token is no way to guess the password."""
     guard = services.once(limits)
-    guard.charge(guard.rules.login_account, account_subject(user.id, user.email))
+    guard.charge(guard.rules.login_account, account_subject(user.id))
     if services.once(password_hasher).matches(password, user.password_hash):
-        _forget_failures(services, user)
+        services.once(limits).forgive(user)
         return
     with unit_of_work(services, user.tenant_id, actor) as unit:
         unit.audit("auth.password", subject=("user", user.id), outcome="failure")
     message = "the current password is wrong; whoever forgot it can reset it by POST /api/auth/reset-password"
-    raise WrongPassword(message, errors=[{"field": "current_password", "message": message}])
+    raise WrongPassword.of("current_password", message)
 
 
 def _set_password(unit: UnitOfWork, user: User, hashed: str) -> datetime:
@@ -145,15 +145,10 @@ def _set_password(unit: UnitOfWork, user: User, hashed: str) -> datetime:
     return ended
 
 
-def _forget_failures(services: Services, user: User) -> None:
-    guard = services.once(limits)
-    guard.clear(guard.rules.login_account, account_subject(user.id, user.email))
-
-
 def _may_have_another(services: Services, user: User) -> bool:
     guard = services.once(limits)
     try:
-        guard.charge(guard.rules.reset_account, account_subject(user.id, user.email))
+        guard.charge(guard.rules.reset_account, account_subject(user.id))
     except TooManyRequests:
         log.info("no further reset is mailed for now", user_id=str(user.id))
         return False
@@ -161,7 +156,7 @@ def _may_have_another(services: Services, user: User) -> bool:
 
 
 def _poor(field: str, problem: str) -> Invalid:
-    return Invalid(problem, errors=[{"field": field, "message": problem}])
+    return Invalid.of(field, problem)
 
 
 def _void_token() -> Invalid:

@@ -57,9 +57,11 @@ def require_own_origin(request: Request, services: Services) -> None:
     if origin is None:
         foreign = request.headers.get("sec-fetch-site") == "cross-site"
     else:
-        own = {request.headers.get("host"), urlsplit(services.settings.public_url or "").netloc} - {"", None}
-        foreign = urlsplit(origin).netloc not in own and origin not in services.settings.cors_origins
+        settings, public = services.settings, urlsplit(services.settings.public_url or "")
+        here = f"{request.url.scheme}://{request.headers.get('host')}"
+        foreign = origin not in (here, f"{public.scheme}://{public.netloc}", *settings.cors_origins)
     if foreign:
         raise Forbidden(
-            "this page's origin is not among those that may log in here (HOUNSFIELD_CORS_ORIGINS)"
+            "this page's origin is not among those that may log in here: our own (behind a proxy that speaks TLS, set "
+            "HOUNSFIELD_PUBLIC_URL or HOUNSFIELD_TRUSTED_PROXIES) and HOUNSFIELD_CORS_ORIGINS"
         )

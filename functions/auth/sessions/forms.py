@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from functions.auth.sessions.schemas import Credentials
-from shared.errors import BadRequest, TooLarge
+from shared.errors import BadRequest, Invalid, TooLarge
 
 FORM = "application/x-www-form-urlencoded"
 MAX_BYTES = 16 << 10
@@ -19,10 +19,12 @@ async def read_credentials(request: Request) -> Credentials:
     """The body as credentials. What does not say it is a form is read as JSON, whatever its type: browsers
     label `fetch(url, {body: JSON.stringify(…)})` as plain text.
 
-    Raises BadRequest, TooLarge, RequestValidationError.
+    Raises BadRequest, TooLarge, Invalid, RequestValidationError.
     """
     body = await _small_body(request)
     is_form = request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM
+    if is_form and body.lstrip().startswith(b"{"):  # curl's label, unless it is told another
+        raise Invalid(f"the body is JSON, but labelled {FORM}; send it as Content-Type: application/json")
     try:
         fields: Any = dict(parse_qsl(body.decode(), max_num_fields=20)) if is_form else json.loads(body)
     except (ValueError, RecursionError):

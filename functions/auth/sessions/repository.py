@@ -46,10 +46,15 @@ def locked_account(session: Session, user_id: UUID) -> User:
 
 
 def note_login(session: Session, user_id: UUID) -> None:
-    """Remember when the account was last logged into; that is no change of the account."""
-    unchanged = {"updated_at": User.updated_at}
-    noted = update(User).where(User.id == user_id).values(last_login_at=func.now(), **unchanged)
+    """Remember when the account was last logged into."""
+    noted = _quiet_update(user_id).values(last_login_at=func.now())
     session.execute(noted, execution_options={"synchronize_session": False})
+
+
+def replace_hash(session: Session, user_id: UUID, old: str, new: str) -> bool:
+    """Keep the same password by another hash. Says no where the password was changed meanwhile."""
+    replaced = _quiet_update(user_id).where(User.password_hash == old).values(password_hash=new)
+    return session.scalar(replaced.returning(User.id)) is not None
 
 
 def delete_ended(session: Session, before: datetime) -> int:
@@ -60,6 +65,11 @@ def delete_ended(session: Session, before: datetime) -> int:
     gone = session.scalars(ended.returning(RefreshToken.id)).all()
     resets = delete(PasswordReset).where(PasswordReset.expires_at < before).returning(PasswordReset.id)
     return len(gone) + len(session.scalars(resets).all())
+
+
+def _quiet_update(user_id: UUID) -> Update:
+    """What is no change of the account to those who look at it."""
+    return update(User).where(User.id == user_id).values(updated_at=User.updated_at)
 
 
 def _revocation() -> Update:

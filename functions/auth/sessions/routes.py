@@ -95,7 +95,10 @@ def logout(
     leaving: Annotated[service.Holder, Depends(leaving_session)],
     body: Annotated[Logout | None, Body()] = None,
 ) -> None:
-    """End a session: its refresh token is void at once, its access tokens are in every process within seconds."""
+    """End a session: its refresh token is void at once, its access tokens are in every process within seconds.
+
+    A session that has ended stays ended; to end all of an account's takes a token that is good.
+    """
     actor = Actor(leaving.user_id, f"session:{leaving.session_id}", address_of(request))
     if body is not None and body.everywhere:
         service.end_account_sessions(services, leaving, actor)

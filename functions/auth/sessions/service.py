@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 import structlog
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session as DatabaseSession
 
 from functions.auth.accounts import repository as accounts
 from functions.auth.accounts.tenants import default_tenant
-from functions.auth.limits import account_subject, address_subject, limits
+from functions.auth.limits import Limits, account_subject, address_subject, limits, name_subject
 from functions.auth.passwords.rules import password_hasher
 from functions.auth.sessions import repository
 from shared.db.models import RefreshToken, Role, User
@@ -43,6 +44,15 @@ class Session:
     refresh_seconds: int
 
 
+class Standing(StrEnum):
+    """What the token that names a session is still worth."""
+
+    GOOD = "good"
+    USED = "used"
+    ENDED = "ended"
+    """Revoked, or expired."""
+
+
 @dataclass(frozen=True)
 class Holder:
     """Whose session it is."""
@@ -50,6 +60,7 @@ class Holder:
     session_id: UUID
     user_id: UUID
     tenant_id: UUID
+    standing: Standing = Standing.GOOD
 
 
 def authenticate(services: Services, name: str, password: str, address: str | None) -> User:
@@ -60,21 +71,24 @@ def authenticate(services: Services, name: str, password: str, address: str | No
     """
     guard, origin = services.once(limits), address_subject(address)
     guard.charge(guard.rules.login_address, origin)
-    with services.database.system() as session:
-        find = accounts.by_email if "@" in name else accounts.by_username
-        user = find(session, name)
-    account = account_subject(user.id if user else None, name)
     try:
-        left = guard.charge(guard.rules.login_account, account)
+        guard.charge(guard.rules.login_name, name_subject(name))
     except TooManyRequests:
         guard.refund(guard.rules.login_address, origin)  # it was no guess: nothing was compared
         raise
+    with services.database.system() as session:
+        find = accounts.by_email if "@" in name else accounts.by_username
+        user = find(session, name)
+    left = _guesses_left(guard, user, name)
     same = services.once(password_hasher).matches(password, user.password_hash if user else None)
-    if user is None or not same or not user.is_active:
-        _tell_of_failure(services, user, address, locked=left == 0)
-        raise Unauthenticated("no active account has this name and password")
-    guard.clear(guard.rules.login_account, account)
+    if user is None or not same or not user.is_active or left is None:
+        _tell_of_failure(services, user, address, locked=not left)
+        raise Unauthenticated(
+            "no active account has this name and password, or too many log-ins failed for it lately"
+        )
+    guard.forgive(user)
     guard.refund(guard.rules.login_address, origin)
+    _keep_as_is_usual_now(services, user, password)
     return user
 
 
@@ -125,11 +139,16 @@ def holder_of_token(services: Services, token: str) -> Holder | None:
     """Whose refresh token, in whatever state, this is."""
     with services.database.system() as session:
         row = repository.by_hash(session, secret_hash(token))
-        return None if row is None else Holder(row.session_id, row.user_id, row.tenant_id)
+        return None if row is None else Holder(row.session_id, row.user_id, row.tenant_id, _standing(row))
 
 
 def end_session(services: Services, holder: Holder, actor: Actor) -> None:
-    """Log out: neither kind of token of this session is good for anything afterwards."""
+    """Log out: neither kind of token of this session is good for anything afterwards.
+
+    One that has ended stays as it is. A used refresh token does end its own session, as using it again would.
+    """
+    if holder.standing is Standing.ENDED:
+        return
     with unit_of_work(services, holder.tenant_id, actor) as unit:
         repository.revoke_session(unit.session, holder.session_id)
         details = {"session": str(holder.session_id)}
@@ -138,7 +157,10 @@ def end_session(services: Services, holder: Holder, actor: Actor) -> None:
 
 
 def end_account_sessions(services: Services, holder: Holder, actor: Actor) -> None:
-    """Log out everywhere."""
+    """Log out everywhere. Raises Unauthenticated for a token that is no longer good: an old one that is found
+    somewhere must not log people out again and again."""
+    if holder.standing is not Standing.GOOD:
+        raise Unauthenticated("the refresh token is used, expired or revoked; log in to end all sessions")
     with unit_of_work(services, holder.tenant_id, actor) as unit:
         moment = end_all_sessions(unit.session, holder.user_id)
         unit.audit("auth.logout", subject=("user", holder.user_id), details={"session": "all"})
@@ -158,6 +180,35 @@ def clean_sessions(services: Services) -> int:
     """Delete what is left of sessions and resets that ended some time ago; returns how many rows."""
     with services.database.system() as session:
         return repository.delete_ended(session, datetime.now(UTC) - KEPT)
+
+
+def _guesses_left(guard: Limits, user: User | None, name: str) -> int | None:
+    """How many more wrong passwords the account may get after this one; None when it is locked.
+
+    A name without an account is counted too, so that it takes as long.
+    """
+    subject = account_subject(user.id) if user else name_subject(name)
+    try:
+        return guard.charge(guard.rules.login_account, subject)
+    except TooManyRequests:
+        return None
+
+
+def _keep_as_is_usual_now(services: Services, user: User, password: str) -> None:
+    """Hash the password again where its hash was made at another cost than new ones are."""
+    hasher, kept = services.once(password_hasher), user.password_hash
+    if kept is None or not hasher.is_outdated(kept):
+        return
+    renewed = hasher.hash(password)
+    with services.database.system() as session:
+        if repository.replace_hash(session, user.id, kept, renewed):
+            user.password_hash = renewed
+
+
+def _standing(row: RefreshToken) -> Standing:
+    if row.revoked_at is not None or row.expires_at <= datetime.now(UTC):
+        return Standing.ENDED
+    return Standing.GOOD if row.used_at is None else Standing.USED
 
 
 @dataclass(frozen=True)

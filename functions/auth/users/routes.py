@@ -26,7 +26,7 @@ _CHANGE = {"role": "radiologist", "is_active": True, "department": "Neuroradiolo
 
 
 def _actor(request: Request, caller: UserManager) -> Actor:
-    return Actor(caller.user_id, str(caller.credential), address_of(request))
+    return Actor.of(caller, address_of(request))
 
 
 ActorDep = Annotated[Actor, Depends(_actor)]

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from functions.auth.accounts.schemas import Account
-from functions.auth.limits import account_subject, limits
+from functions.auth.limits import limits
 from functions.auth.sessions.service import end_all_sessions
 from functions.auth.users import repository
 from shared.db.models import User
@@ -65,8 +65,7 @@ def change(
     if ended is not None:
         services.once(revocations).end_account(user_id, ended)
     if unlock:
-        guard = services.once(limits)
-        guard.clear(guard.rules.login_account, account_subject(user_id, account.email))
+        services.once(limits).forgive(user)
     return account
 
 

@@ -1,39 +1,14 @@
 """Wire types of the audit log."""
 
-import re
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel
 
-_RFC_3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})",
-    re.IGNORECASE,
-)
-
-
-def _written_out(value: object) -> object:
-    """Pydantic also takes a number, as seconds since 1970; nobody means that."""
-    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
-        raise PydanticCustomError(
-            "time_form", "a time is written 2026-01-31T12:00:00Z, or with +01:00 (%2B01:00)"
-        )
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    """PostgreSQL takes no offset of 16 hours or more."""
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise PydanticCustomError("time_range", "a time lies between the years 1 and 9999 in UTC") from None
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
+from shared.http.times import Time
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class LoginAttempt(Base):
     __tablename__ = "login_attempts"
 
     key: Mapped[str] = mapped_column(primary_key=True)
-    """What is limited, such as `login:<hash of the account>`; never a name or an address in clear."""
+    """What is limited, such as `login-account:<hash of the account>`; never a name or an address in clear."""
     count: Mapped[int]
     since: Mapped[datetime] = mapped_column(server_default=func.now())
     """Start of the window that is counted."""

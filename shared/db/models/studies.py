@@ -71,8 +71,10 @@ class StudyFile(Base, Identified, TenantOwned, Stamped):
     __tablename__ = "study_files"
 
     study_id: Mapped[UUID] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"), index=True)
-    filename: Mapped[str]
-    """As sent. It may name a patient: kept here only, never in keys, events or logs."""
+    filename: Mapped[str | None]
+    """As sent, of files from before file names were sealed; `hounsfield keys reseal` seals and empties it."""
+    filename_sealed: Mapped[bytes | None]
+    """As sent, AES-GCM: it may name a patient. `NameRing.filename` opens it for who may see the study."""
     bucket: Mapped[Bucket] = mapped_column(String)
     key: Mapped[str]
     size: Mapped[int] = mapped_column(BigInteger)

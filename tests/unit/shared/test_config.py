@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -52,3 +54,18 @@ def test_a_trusted_proxy_is_an_address_or_a_network(proxy: str, monkeypatch: pyt
 def test_a_certificate_needs_its_key(half: str) -> None:
     with pytest.raises(ValidationError, match="needs both TLS_CERT_FILE and TLS_KEY_FILE"):
         Settings(**{half: "chain.pem"})
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"host": "hounsfield.hospital.example", "port": 80}, "http://hounsfield.hospital.example:80"),
+        ({"tls_cert_file": "a.pem", "tls_key_file": "b.pem", "port": 8443}, "https://127.0.0.1:8443"),
+        ({"public_url": "https://h.example/mri/"}, "https://h.example/mri"),
+    ],
+)
+def test_clients_reach_us_where_we_listen_unless_the_settings_say_otherwise(
+    given: dict[str, Any], url: str
+) -> None:
+    assert Settings(**given).base_url == url

@@ -1,6 +1,7 @@
 """Which passwords are accepted, and how they are kept."""
 
 import time
+import unicodedata
 from importlib.resources import files
 
 import pytest
@@ -19,6 +20,7 @@ passwords = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_si
         ("seven 7", "at least 8 characters"),
         ("x" * 73, "longer than 72 bytes"),
         ("é" * 37, "longer than 72 bytes"),
+        ("x" * 8 + "\u0315\u0300" * 50_000, "longer than 72 bytes"),
         ("password", "most common"),
         ("Iloveyou123", "most common"),
         ("Anna@Hospital.example", "own e-mail address or username"),
@@ -59,13 +61,28 @@ def test_bytes_after_the_limit_are_not_ignored() -> None:
     assert not HASHER.matches("x" * (MAX_BYTES + 1), HASHER.hash("x" * MAX_BYTES))
 
 
+@pytest.mark.parametrize("password", ["x" * 1_000_000, "x" * 8 + "\u0315\u0300" * 500_000])
+def test_an_endless_password_costs_no_more_than_a_wrong_one(password: str) -> None:
+    started = time.thread_time()
+    assert not HASHER.matches(password, HASHER.hash("a long passphrase"))
+    assert password_problem(password) is not None
+    assert time.thread_time() - started < 2, "accents are sorted in quadratic time, here for hours"
+
+
+def test_no_character_is_made_of_more_than_four() -> None:
+    stable = (chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    composed = (c for c in stable if unicodedata.is_normalized("NFKC", c))
+    assert max(len(unicodedata.normalize("NFKD", c)) for c in composed) == 4
+
+
 def test_nobody_has_any_password() -> None:
     assert not HASHER.matches("a long passphrase", None)
 
 
-def test_nobody_takes_as_long_as_somebody() -> None:
+@pytest.mark.parametrize("cost_then", [5, 8])
+def test_nobody_takes_as_long_as_somebody(cost_then: int) -> None:
     hasher = PasswordHasher(8)
-    hashed = hasher.hash("a long passphrase")
+    hashed = PasswordHasher(cost_then).hash("a long passphrase")
 
     def seconds(kept: str | None) -> float:
         started = time.thread_time()
@@ -75,3 +92,10 @@ def test_nobody_takes_as_long_as_somebody() -> None:
     somebody = min(seconds(hashed) for _ in range(7))
     nobody = min(seconds(None) for _ in range(7))
     assert nobody == pytest.approx(somebody, rel=0.5)
+
+
+def test_a_hash_of_another_cost_is_outdated_and_still_good() -> None:
+    kept = PasswordHasher(5).hash("a long passphrase")
+    assert HASHER.is_outdated(kept)
+    assert HASHER.matches("a long passphrase", kept)
+    assert not HASHER.is_outdated(HASHER.hash("a long passphrase"))

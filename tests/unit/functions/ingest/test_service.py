@@ -14,6 +14,7 @@ from shared.config import Settings
 from shared.db.models import Study, StudyFile
 from shared.db.session import Database
 from shared.runtime import Services
+from shared.security.sealing import BrokenSeal, name_ring
 from shared.storage.folder import FolderStorage
 from shared.storage.port import ObjectNotFound
 from shared.storage.signing import UrlSigner
@@ -77,7 +78,8 @@ def test_a_study_over_the_limit_is_refused_by_its_headers_alone(bomb: Path) -> N
 
 def services_of(folder: Path, limit: int) -> Services:
     storage = FolderStorage(folder, UrlSigner(b"secret"), "http://127.0.0.1")
-    return Services(Settings(max_volume_bytes=limit), Database("postgresql+psycopg2://nowhere"), storage)
+    settings = Settings(max_volume_bytes=limit, data_dir=folder)
+    return Services(settings, Database("postgresql+psycopg2://nowhere"), storage)
 
 
 def study_of(services: Services, *files: Path) -> Study:
@@ -96,6 +98,21 @@ def test_scaled_voxels_count_as_the_floats_that_they_become(tmp_path: Path) -> N
     services = services_of(tmp_path / "objects", 64**3 + 1000)
     with pytest.raises(UnusableFiles, match=r"take 1 MiB when decompressed; the limit is 0 MiB"):
         describe(services, study_of(services, path))
+
+
+def test_the_sealed_name_tells_the_sequence_and_one_that_no_key_opens_is_no_fault_of_the_file(
+    tmp_path: Path,
+) -> None:
+    header = nifti_header((80,) * 3)
+    path = nifti_file(tmp_path / "a.nii.gz", header, np.arange(80**3, dtype="<i2").tobytes())
+    services = services_of(tmp_path / "objects", 2**30)
+    study = study_of(services, path)
+    [file], names = study.files, services.once(name_ring)
+    file.filename, file.filename_sealed = None, names.seal("Doe_Jane_t2.nii.gz", file.id)
+    assert [found.modality for found in describe(services, study)] == ["t2"]
+    file.filename_sealed = names.seal("Doe_Jane_t2.nii.gz", UUID(int=7))
+    with pytest.raises(BrokenSeal):  # so it is tried again, with the key there perhaps
+        describe(services, study)
 
 
 def test_a_fault_of_one_file_is_said_of_that_file(tmp_path: Path) -> None:

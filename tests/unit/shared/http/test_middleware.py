@@ -4,6 +4,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter, FastAPI, Request
+from prometheus_client import generate_latest
 
 from shared.http.middleware import HeadAsGet, Observed, PathForms
 from shared.http.problems import install_problem_handlers
@@ -68,6 +69,16 @@ def test_a_wrong_method_is_told_every_right_one(call: Any) -> None:
     refused = call("DELETE", "/api/thing/a/")
     assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD, PUT")
     assert refused.headers["content-type"] == "application/problem+json"
+    assert refused.json()["detail"] == "/thing/a takes GET, HEAD, PUT; not DELETE"
+
+
+def test_methods_that_somebody_makes_up_are_one_in_metrics(call: Any) -> None:
+    for method in ("QQAA1", "QQAA2", "get"):
+        assert call(method, "/size").status_code == 405
+    metrics = generate_latest().decode()
+    assert 'method="other",route="/size",status="4xx"' in metrics
+    assert "QQAA" not in metrics
+    assert 'method="get"' not in metrics
 
 
 def test_head_is_get_without_the_body(call: Any) -> None:

@@ -20,13 +20,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from shared.config import Settings
 from shared.db.models import Role
 from shared.db.session import Database
-from shared.errors import Unauthenticated, Unavailable
+from shared.errors import Conflict, Unauthenticated, Unavailable
 from shared.ids import uuid7
 from shared.runtime.services import Services
-from shared.security.keys import KeyStore, key_id, key_store, token_issuer, token_verifier
+from shared.security.keys import KeyStore, key_store, token_issuer, token_verifier
 from shared.security.principal import Credential, CredentialKind, Principal
 from shared.security.ring_folder import RINGS
-from shared.security.tokens import TokenVerifier
+from shared.security.rings import public_key_id
 from shared.storage.factory import make_storage
 from tests.contract.test_bus import eventually
 
@@ -165,7 +165,7 @@ def test_an_installation_from_before_there_were_rings_goes_on(tmp_path: Path) ->
     assert derived in store.secrets("storage-urls")
     store.rotate("signing")
     again = KeyStore(Settings(data_dir=tmp_path))
-    assert again.jwks()["keys"][0]["kid"] == key_id(key.public_key())
+    assert again.jwks()["keys"][0]["kid"] == public_key_id(key.public_key())
     assert again.private_key.private_bytes_raw() != key.private_bytes_raw()
 
 
@@ -208,14 +208,40 @@ def test_a_new_key_is_the_newest_even_where_the_clock_went_back(tmp_path: Path) 
     store = KeyStore(Settings(data_dir=tmp_path), clock=lambda: now)
     store.complete()
     now -= timedelta(hours=1)
-    file = store.rotate("names")
-    assert store.names.kept(fresh=True)[-1].file == file
+    (made,) = store.rotate("names")
+    assert store.names.kept(fresh=True)[-1] == made
+    now += timedelta(hours=1, seconds=1)
+    assert store.names.newest.secret == made.value
+
+
+def test_a_key_is_not_queued_behind_one_that_waits(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    store = KeyStore(Settings(data_dir=tmp_path), clock=lambda: now)
+    store.complete()
+    (waiting,) = store.rotate("names", after=timedelta(days=7))
+    before = set(store.folder.path.iterdir())
+    with pytest.raises(
+        Conflict, match=f"{waiting.file.name} waits to be used from 2026-11-28 00:00 UTC; remove"
+    ):
+        store.rotate("signing", "names")
+    assert set(store.folder.path.iterdir()) == before
+    store.folder.remove(waiting.file)
+    now += timedelta(seconds=1)
+    assert store.rotate("names") == (store.names.current,)
+
+
+def test_a_key_that_waits_behind_what_was_derived_counts_as_waiting(tmp_path: Path) -> None:
+    old_installation(tmp_path)
+    store = KeyStore(Settings(data_dir=tmp_path))
+    store.rotate("names", after=timedelta(hours=1))
+    with pytest.raises(Conflict):
+        store.rotate("names")
 
 
 def test_the_published_keys_hold_no_private_half(services: Services) -> None:
     (key,) = services.once(key_store).jwks()["keys"]
     assert set(key) == {"kty", "crv", "x", "kid", "alg", "use"}
-    assert key["kid"] == key_id(services.once(key_store).private_key.public_key())
+    assert key["kid"] == public_key_id(services.once(key_store).private_key.public_key())
 
 
 def test_a_function_without_the_private_key_checks_tokens_by_the_published_keys(
@@ -244,22 +270,35 @@ def test_keys_that_cannot_be_fetched_are_not_the_callers_fault(services: Service
         elsewhere.once(token_verifier).verify(services.once(token_issuer).issue(ANNA))
 
 
-def test_tokens_with_made_up_key_ids_do_not_fetch_the_keys_each_time(services: Services) -> None:
-    now, fetches = 0.0, 0
-
-    def fetch() -> jwt.PyJWKSet:
-        nonlocal fetches
-        fetches += 1
-        return jwt.PyJWKSet.from_dict(services.once(key_store).jwks())
-
-    verifier = TokenVerifier(fetch, clock=lambda: now)
+@pytest.mark.parametrize("shared", [False, True], ids=["in the same process", "in another process"])
+def test_a_token_of_a_new_key_is_good_at_once_whatever_was_asked_for_before(
+    services: Services, shared: bool
+) -> None:
+    verifying = make_services(services.settings) if shared else services
+    verifier, signing = verifying.once(token_verifier), services.once(key_store).signing
+    verifier.verify(services.once(token_issuer).issue(ANNA))
     made_up = jwt.encode({}, services.once(key_store).private_key, "EdDSA", headers={"kid": "made-up"})
-    for _ in range(20):
+    for _ in range(3):
         with pytest.raises(Unauthenticated):
             verifier.verify(made_up)
-    assert fetches == 1
-    now = 11.0
+        services.once(key_store).rotate("signing")
+        token = services.once(token_issuer).issue(ANNA)
+        assert kid(token) == signing.kept()[-1].id
+        assert verifier.verify(token) == ANNA
+
+
+def test_a_token_of_a_removed_key_is_refused_soon(services: Services) -> None:
+    verifier, folder = services.once(token_verifier), services.once(key_store).folder
+    before = services.once(token_issuer).issue(ANNA)
+    services.once(key_store).rotate("signing")
+    folder.remove(folder.listing().files[0])
+    eventually(lambda: not verifier.has_key_of(before))
     with pytest.raises(Unauthenticated):
-        verifier.verify(made_up)
-    assert fetches == 2
+        verifier.verify(before)
     assert verifier.verify(services.once(token_issuer).issue(ANNA)) == ANNA
+
+
+def test_a_folder_without_a_signing_key_is_told_of_where_tokens_are_checked(tmp_path: Path) -> None:
+    services = make_services(Settings(data_dir=tmp_path, keys_dir=tmp_path / "keys"))
+    with pytest.raises(FileNotFoundError, match="keys rotate signing"):
+        services.once(token_verifier)

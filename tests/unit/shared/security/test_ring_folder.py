@@ -1,6 +1,9 @@
 """The key folder."""
 
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +72,30 @@ def test_only_the_owner_reads_folder_and_files(tmp_path: Path) -> None:
         folder.add(file, b"")
     assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder.path / file.name).stat().st_mode) == 0o600
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from shared.security.ring_folder import OLDEST, KeyFile, KeyFolder
+
+os.link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+folder = KeyFolder(Path(sys.argv[1]))
+with folder.locked():
+    folder.add(KeyFile(OLDEST, "root"), b"secret")
+"""
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert left.read_bytes() == b"secret"
+    others = {tmp_path / name for name in ("..data", ".notes.12345678", ".root.key.swp", "root.key")}
+    for other in others:
+        other.write_bytes(b"")
+    with KeyFolder(tmp_path).locked():
+        assert set(tmp_path.iterdir()) == others
 
 
 def test_the_listing_tells_that_a_file_was_swapped(tmp_path: Path) -> None:

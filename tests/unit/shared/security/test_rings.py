@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from structlog.testing import capture_logs
 
 from shared.config import Settings
@@ -11,6 +13,9 @@ from shared.security.keys import KeyStore
 from shared.security.ring_folder import OLDEST, KeyFile, KeyFolder, Listing
 from shared.security.rings import CHECK_SECONDS, WatchedRings, new_content, secret_id
 
+LOCKED = Ed25519PrivateKey.generate().private_bytes(
+    Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+)
 FIRST, SECOND = (KeyFile(datetime(2026, 11, day, tzinfo=UTC), "names") for day in (1, 2))
 
 
@@ -87,6 +92,17 @@ def test_a_file_that_holds_no_key_is_named_at_first_and_changes_nothing_later(
     assert len(watched.now(fresh=True).names) == 2
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", LOCKED]
+)
+def test_a_pem_file_that_holds_no_key_is_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "signing.pem").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"signing\.pem does not hold an Ed25519 .* put it back from a backup"
+    ):
+        WatchedRings(KeyFolder(tmp_path)).now()
+
+
 def test_a_ring_that_is_lost_while_a_process_runs_is_not_made_anew(tmp_path: Path) -> None:
     store = KeyStore(Settings(data_dir=tmp_path))
     store.complete()
@@ -103,7 +119,7 @@ def test_a_secret_is_found_by_its_id_whether_it_is_old_new_or_still_to_come(tmp_
     store = KeyStore(Settings(data_dir=tmp_path))
     store.complete()
     for after in (timedelta(0), timedelta(hours=1)):
-        store.rotate("audit", after)
+        store.rotate("audit", after=after)
     kept = store.audit_ring.kept(fresh=True)
     assert len(kept) == 3
     assert store.audit_ring.newest == (kept[1].id, kept[1].value)
