@@ -1,7 +1,4 @@
-"""Accounts that a hospital accepts: sessions, API keys, resets, outside identities, lockout, the audit log.
-
-File names are sealed from here on. Those that are there stay readable; `hounsfield keys reseal` seals them.
-"""
+"""Accounts that a hospital accepts: sessions, API keys, resets, outside identities, lockout, the audit log."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -199,15 +196,9 @@ def _create_tables() -> None:
         unique=False,
         postgresql_where=sa.text("tokens_from is not null"),
     )
-    op.add_column("study_files", sa.Column("filename_sealed", sa.LargeBinary(), nullable=True))
-    op.alter_column("study_files", "filename", existing_type=sa.VARCHAR(), nullable=True)
 
 
 def downgrade() -> None:
-    # What is sealed cannot be opened here: these files keep their ids as names.
-    op.execute("update study_files set filename = id::text where filename is null")
-    op.alter_column("study_files", "filename", existing_type=sa.VARCHAR(), nullable=False)
-    op.drop_column("study_files", "filename_sealed")
     op.drop_index(
         "ix_users_tokens_from", table_name="users", postgresql_where=sa.text("tokens_from is not null")
     )
