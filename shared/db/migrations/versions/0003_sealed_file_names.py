@@ -17,6 +17,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     # What is sealed cannot be opened here: these files keep their ids as names. Row-level security, which would hide
     # rows from an update, is nothing to a change of the column.
-    op.execute("alter table study_files alter column filename type varchar using coalesce(filename, id::text)")
+    op.execute(
+        "alter table study_files alter column filename type varchar using coalesce(filename, id::text)"
+    )
     op.alter_column("study_files", "filename", existing_type=sa.VARCHAR(), nullable=False)
     op.drop_column("study_files", "filename_sealed")
