@@ -47,7 +47,9 @@ class LocalStack:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._stack = ExitStack()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._socket = socket.socket(
+            socket.AF_INET6 if ":" in settings.host else socket.AF_INET, socket.SOCK_STREAM
+        )
         self._server: uvicorn.Server | None = None
 
     def __enter__(self) -> "LocalStack":
@@ -96,14 +98,13 @@ class LocalStack:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((self.settings.host, self.settings.port))
-            self._socket.listen(
-                128
-            )  # now, so that a second `up` on this port fails before it starts anything
+            # Now, so that a second `up` on this port fails before it starts anything.
+            self._socket.listen()
         except OSError as error:
             raise Conflict(
                 f"cannot listen on {self.settings.host}:{self.settings.port}: {error.strerror}"
             ) from error
-        address, port = self._socket.getsockname()  # the port: which one, where a free one was asked for
+        address, port = self._socket.getsockname()[:2]  # the port: which one, where a free one was asked for
         self.settings = self.settings.model_copy(update={"port": port})
         if self.settings.public_url is None and ip_address(address).is_unspecified:
             log.warning("mails will link to where nobody gets; set HOUNSFIELD_PUBLIC_URL", link=self.url)

@@ -10,6 +10,7 @@ from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -236,11 +237,25 @@ class Settings(BaseSettings):
             re.sub(r"^postgres(ql)?://", "postgresql+psycopg2://", value) if isinstance(value, str) else value
         )
 
+    @field_validator("public_url")
+    @classmethod
+    def _as_browsers_write_it(cls, value: str | None) -> str | None:
+        """Origins are compared letter by letter: the host in small letters, no port that the scheme implies."""
+        if value is None:
+            return None
+        url = urlsplit(value)
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("a URL such as https://hounsfield.hospital.example")
+        host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+        port = "" if url.port in (None, {"http": 80, "https": 443}[url.scheme]) else f":{url.port}"
+        return f"{url.scheme}://{host}{port}{url.path}".rstrip("/")
+
     @property
     def base_url(self) -> str:
         """Where clients reach us: PUBLIC_URL, or where we listen."""
         scheme = "https" if self.tls_cert_file else "http"
-        return (self.public_url or f"{scheme}://{self.host}:{self.port}").rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return self.public_url or f"{scheme}://{host}:{self.port}"
 
     @cached_property
     def objects_dir(self) -> Path:

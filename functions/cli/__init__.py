@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from functions.cli import accounts, audit, dead_letters, keys, run, submit
 from functions.cli.helpers import err
 from functions.printing import MENDABLE, explain, safe
+from shared.telemetry.logs import configure_logs
 
 app = typer.Typer(
     help="Medical images from upload to clinical result. Demo models: not for clinical use.",
@@ -21,6 +22,9 @@ app.add_typer(audit.app, name="audit")
 
 def main() -> None:
     """Run the command; what users can mend is said in one line, without a traceback."""
+    configure_logs(
+        "WARNING", "console"
+    )  # on stderr, apart from what commands print; `up` has settings for it
     try:
         app()
     except MENDABLE as error:

@@ -8,6 +8,7 @@ from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 
 from shared.errors import Unauthenticated
 from shared.http.authentication import API_KEY_HEADER, authenticate, is_signed
+from shared.http.cookies import cookie_names
 from shared.runtime.services import Services
 from shared.runtime.unit import UnitOfWork, unit_of_work
 from shared.security.audit import Actor
@@ -61,13 +62,16 @@ CurrentUser = Annotated[Principal, Depends(current_user)]
 async def maybe_user(request: Request, services: ServicesDep, _: Described) -> Principal | None:
     """Who is calling, if anybody says. Raises Unauthenticated for a bad header; Forbidden as `current_user` does.
 
-    A session's cookie that is good no more is none: browsers send it until it ends.
+    A session's cookie that is good no more is none: browsers send it until it ends. Not so beside a refresh cookie: then
+    somebody who thinks they are logged in would act as nobody.
     """
     try:
         return await authenticate(services, request.scope)
     except Unauthenticated:
         if is_signed(request.headers):
             raise
+        if cookie_names(request.scope, services.settings).refresh in request.cookies:
+            raise Unauthenticated("the session has ended: refresh it, log in again, or log out") from None
         return None
 
 

@@ -34,15 +34,20 @@ class TrustedProxies:
         self._entrance: ASGIApp = believing if proxies else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[PEER] = scope.get("client")
+        peer = scope.get("client")
+        scope["client"] = scope[PEER] = _in_one_form(peer) or peer
         await self._entrance(scope, receive, send)
 
     async def _checked(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An address in one form, or the peer's: proxies hand on what they are told, and that may be any text."""
-        host, port = scope.get("client") or ("", 0)
-        address = ip_of(host)
-        client = scope[PEER] if address is None else (str(address), port)
+        client = _in_one_form(scope.get("client")) or scope[PEER]
         await self.app({**scope, "client": client}, receive, send)
+
+
+def _in_one_form(client: tuple[str, int] | None) -> tuple[str, int] | None:
+    """An IPv4 address that IPv6 maps, say, as itself; None for what is no address."""
+    address = ip_of(client[0]) if client else None
+    return (str(address), client[1]) if client and address else None
 
 
 class PathForms:

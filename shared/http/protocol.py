@@ -21,6 +21,8 @@ from shared.http.headers import SECURITY_HEADERS
 from shared.http.problems import problem_response
 from shared.http.room import Room
 
+LAST_SECONDS = 4.0
+"""How long a stop waits for clients whose turn it is; a second less than for requests that are worked on."""
 FLUSH_SECONDS = 5.0
 """How long the last words on a connection that is being closed may take to be sent."""
 OVERLOADED = problem_response(
@@ -122,6 +124,12 @@ class PatientProtocol(H11Protocol):
         super().resume_writing()
         if self._write_deadline is not None:
             self._write_deadline.cancel()
+
+    def shutdown(self) -> None:
+        """Stop. A client that does not go on by itself is cut off, before uvicorn would cancel its request."""
+        patience = 1.0 if self._is_resting else LAST_SECONDS
+        super().shutdown()
+        self.loop.call_later(patience, self._give_up)
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
@@ -230,6 +238,10 @@ class PatientProtocol(H11Protocol):
             self.cycle.message_event.set()
         self.transport.close()
         self._abort_soon()
+
+    def _give_up(self) -> None:
+        if self.waits_since() is not None:
+            self.transport.abort()
 
     def _abort_soon(self) -> None:
         self.loop.call_later(FLUSH_SECONDS, self.transport.abort)

@@ -1,5 +1,7 @@
-"""Who may be connected at a time. Where it is full, those go who keep us waiting, the one that does so longest first."""
+"""Who may be connected at a time. Where it is full, those go who keep us waiting: of the address that has the most places
+the one that does so longest."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
 from typing import Protocol
@@ -28,13 +30,14 @@ class Room:
         self._places = places
         self._share = -(-places // 2)
         self._exempt = [ip_network(network) for network in exempt]
-        self._inside: dict[Visitor, str] = {}
+        self._inside: dict[Visitor, str | None] = {}
+        """Visitors and their networks; those of proxies have none."""
         self._refused: set[Visitor] = set()
 
     def admit(self, visitor: Visitor, address: str) -> bool:
         """Give it a place, which another may have to leave. False where everybody who might is being answered."""
-        network = network_of(address)
-        neighbours = [] if self._is_exempt(address) else [v for v, n in self._inside.items() if n == network]
+        network = None if self._is_exempt(address) else network_of(address)
+        neighbours = [v for v, n in self._inside.items() if n == network] if network else []
         if len(neighbours) >= self._share:
             is_free = self._make_leave(neighbours)
         else:
@@ -60,10 +63,11 @@ class Room:
         return ip is not None and any(ip in network for network in self._exempt)
 
     def _make_leave(self, visitors: Iterable[Visitor]) -> bool:
-        waiting = [(since, visitor) for visitor in visitors if (since := visitor.waits_since()) is not None]
-        if not waiting:
+        since = {visitor: when for visitor in visitors if (when := visitor.waits_since()) is not None}
+        if not since:
             return False
-        _, longest = min(waiting, key=lambda each: each[0])
-        longest.drop()
-        self.leave(longest)
+        held = Counter(network for network in self._inside.values() if network)
+        leaving = min(since, key=lambda visitor: (-max(held[self._inside[visitor] or ""], 1), since[visitor]))
+        leaving.drop()
+        self.leave(leaving)
         return True

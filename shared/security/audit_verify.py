@@ -104,7 +104,8 @@ class _Chain:
             raise Broken(f"the head after row {self.last.seq} was removed")
         if head is None and has_accounts:
             raise Broken(
-                "there is no log, though there are accounts, and making one is recorded: it was removed"
+                "there is no log, though there are accounts: it was removed, or they are from before there was "
+                "one, and nobody did anything since"
             )
         if head is not None and head.seq > self.last.seq:
             raise Broken(f"{_rows(self.last.seq + 1, head.seq)} removed from the end")

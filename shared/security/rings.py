@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from errno import ENOENT
 from functools import lru_cache
@@ -140,7 +140,8 @@ class WatchedRings:
     def now(self, fresh: bool = False) -> Rings:
         """The rings; `fresh`: as they are at this moment, else as they were half a second ago at most.
 
-        A folder that was read once and then cannot be, or lost a whole ring, leaves the rings as they were.
+        A folder that was read once and then cannot be, or lost a whole ring, leaves the rings as they were; audit keys
+        are never forgotten.
         Raises OSError and ValueError the first time.
         """
         if not fresh and self._clock() - self._looked < CHECK_SECONDS:
@@ -161,6 +162,9 @@ class WatchedRings:
         if listing != self._seen:
             rings = load(self._folder, listing.files)
             _require_no_loss(self._rings, rings)
+            # A row under an older key, after one under this, would look like a forgery for ever.
+            audit = {key.id: key for key in (*self._rings.audit, *rings.audit)}
+            rings = replace(rings, audit=tuple(sorted(audit.values(), key=lambda key: key.file)))
             self._rings, self._seen, self._complaint = rings, listing, None
 
 

@@ -55,3 +55,4 @@ def configure_logs(level: str = "INFO", form: str = "json") -> None:
         "alembic",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of whatever strangers send

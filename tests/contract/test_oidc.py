@@ -502,6 +502,16 @@ def test_the_audit_log_tells_who_did_not_come_in(
     assert len(failures()) == 4, "a provider's trouble, and what no browser of ours began, is nobody's log-in"
 
 
+def test_who_is_refused_again_and_again_fills_no_log(
+    services: Services, browser: TestClient, issuer: Issuer
+) -> None:
+    begin(browser)
+    most = services.settings.address_failures
+    answers = [browser.get(CALLBACK, params={"state": "x", "code": "y"}).status_code for _ in range(most + 5)]
+    assert answers == [400] * most + [429] * 5
+    assert len(log_of(services, services.once(default_tenant))) == most
+
+
 def test_a_closed_account_stays_closed(services: Services, browser: TestClient, issuer: Issuer) -> None:
     log_in(browser, issuer)
     with services.database.system() as session:

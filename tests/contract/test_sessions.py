@@ -303,6 +303,19 @@ class TestBrowser:
             account = {"email": f"{name}@hospital.example", "password": PASSWORD}
             assert browser.post("/api/auth/register", json=account).status_code == 201
 
+    def test_does_not_register_as_nobody_while_its_session_might_be_refreshed(
+        self, browser: TestClient
+    ) -> None:
+        browser.cookies.delete("hounsfield_access")
+        account = {"email": "berta@hospital.example", "password": PASSWORD, "role": "doctor"}
+        answer = browser.post("/api/auth/register", json=account)
+        assert (answer.status_code, answer.json()["detail"]) == (
+            401,
+            "the session has ended: refresh it, log in again, or log out",
+        )
+        browser.post("/api/auth/logout", headers=csrf(browser))
+        assert browser.post("/api/auth/register", json=account).json()["role"] == "user"
+
     def test_does_not_register_with_a_header_that_is_wrong(self, browser: TestClient) -> None:
         account = {"email": "berta@hospital.example", "password": PASSWORD}
         for headers in ({"Authorization": "Bearer wrong"}, {"X-API-Key": "hsk_wrong"}):
@@ -384,6 +397,17 @@ def test_rows_of_sessions_that_ended_long_ago_are_deleted(client: TestClient, se
         session.execute(update(RefreshToken).where(RefreshToken.id.in_(oldest)).values(expires_at=long_ago))
     assert clean_sessions(services) == 2
     assert refresh(client, kept).status_code == 200
+
+
+def test_log_ins_at_once_agree_on_the_hash_that_one_of_them_renews(
+    client: TestClient, services: Services
+) -> None:
+    old = PasswordHasher(6).hash(PASSWORD)
+    with services.database.system() as session:
+        session.execute(update(User).values(password_hash=old))
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: log_in(client), range(6)))
+    assert len({answer["refresh_token"] for answer in answers}) == 6
 
 
 def test_a_hash_of_another_cost_is_renewed_by_a_log_in_and_the_account_is_not_changed_by_that(

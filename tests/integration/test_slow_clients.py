@@ -20,6 +20,7 @@ from shared.config import Settings
 from shared.db.session import Database
 from shared.http.access import public
 from shared.http.room import OVERFLOW
+from shared.http.server import STOP_SECONDS
 from shared.runtime.function import Function
 from shared.runtime.services import Services
 from shared.storage.factory import make_storage
@@ -476,6 +477,21 @@ def test_a_stop_answers_what_was_asked_and_waits_for_nobody_else(settings: Setti
     assert time.monotonic() - stopped < 3
     assert until_closed(asked).startswith(b"HTTP/1.1 200")
     assert [until_closed(connection) for connection in (silent, slow, kept)] == [b""] * 3
+
+
+def test_a_stop_gives_up_a_body_that_does_not_come_and_is_not_surprised(
+    settings: Settings, sockets: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as ours:
+        with serving(services_without_database(settings), [probe()]) as port:
+            stalled = sockets(port)
+            stalled.send(SLOW_BODY)
+            time.sleep(0.2)
+            stopped = time.monotonic()
+        assert time.monotonic() - stopped < STOP_SECONDS
+    assert until_closed(stalled) == b""
+    assert ours == []
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 FORWARDED = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}

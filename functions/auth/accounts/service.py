@@ -103,8 +103,8 @@ def make_first_admin(services: Services, email: str, password: str) -> None:
         # Else another replica that started at the same time was first.
         if not _has_admin(services, tenant_id):
             log.warning(
-                "no first administrator was made: HOUNSFIELD_ADMIN_EMAIL has an account already, which "
-                "`hounsfield create-admin` promotes"
+                "no first administrator was made: HOUNSFIELD_ADMIN_EMAIL has an account already; if it is of the "
+                "default tenant, `hounsfield create-admin` promotes it"
             )
 
 

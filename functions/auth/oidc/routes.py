@@ -11,7 +11,7 @@ from functions.auth.oidc.attempt import LOGIN, Attempt
 from functions.auth.oidc.provider import is_configured, provider
 from functions.auth.oidc.schemas import Answer, Next, Way
 from functions.auth.sessions.browser import set_session_cookies
-from shared.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, Unavailable
+from shared.errors import BadRequest, Conflict, Forbidden, Invalid, NotFound, TooManyRequests, Unavailable
 from shared.http.access import public
 from shared.http.deps import ServicesDep, address_of
 from shared.http.problems import problem_responses
@@ -57,7 +57,9 @@ def login(request: Request, services: ServicesDep, next: Next = "/api/auth/me") 
     status_code=303,
     response_class=RedirectResponse,
     summary="Where the identity provider sends the browser back to",
-    responses=problem_responses(BadRequest, Forbidden, NotFound, Conflict, Invalid, Unavailable),
+    responses=problem_responses(
+        BadRequest, Forbidden, NotFound, Conflict, Invalid, TooManyRequests, Unavailable
+    ),
 )
 @public("asks for a code of the identity provider and the cookie of the browser that began")
 def callback(request: Request, services: ServicesDep, answer: Annotated[Answer, Query()]) -> RedirectResponse:

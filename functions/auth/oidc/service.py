@@ -3,6 +3,7 @@
 import structlog
 
 from functions.auth.accounts.tenants import default_tenant
+from functions.auth.limits import address_subject, limits
 from functions.auth.oidc.accounts import account_of, known_account
 from functions.auth.oidc.attempt import Attempt, start_again
 from functions.auth.oidc.people import identify
@@ -32,7 +33,7 @@ def finish(
 ) -> Session:
     """The session of whoever came back from the provider with this answer.
 
-    Raises BadRequest, Forbidden, Conflict, Unavailable.
+    Raises BadRequest, Forbidden, Conflict, TooManyRequests, Unavailable.
     """
     elsewhere, found = services.once(provider), None
     try:
@@ -60,7 +61,10 @@ def _code(elsewhere: Provider, attempt: Attempt, answer: Answer) -> str:
 
 
 def _tell_of_failure(services: Services, user: User | None, address: str | None) -> None:
-    """As of a wrong password: of nobody we know in the default tenant."""
+    """As of a wrong password: of nobody we know in the default tenant. Raises TooManyRequests, as for wrong passwords: the
+    log only grows."""
+    guard = services.once(limits)
+    guard.charge(guard.rules.login_address, address_subject(address))
     tenant_id = user.tenant_id if user else services.once(default_tenant)
     with unit_of_work(services, tenant_id, Actor(None, "oidc", address)) as unit:
         unit.audit("auth.login", subject=("user", user.id) if user else None, outcome="failure")

@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Integer, cast, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.models import PasswordReset, User
@@ -17,6 +17,11 @@ def lock_account(session: Session, user_id: UUID) -> User | None:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
+
+
+def highest_cost(session: Session) -> int | None:
+    """The highest bcrypt cost among all passwords (`$2b$<cost>$…`)."""
+    return session.scalar(select(cast(func.max(func.substring(User.password_hash, 5, 2)), Integer)))
 
 
 def delete_unused_resets(session: Session, user_id: UUID) -> None:

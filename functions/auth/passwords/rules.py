@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import bcrypt
 
+from functions.auth.passwords import repository
 from shared.runtime.services import Services
 from shared.text import has_utf8
 
@@ -37,8 +38,10 @@ def password_problem(password: str, *own_names: str) -> str | None:
 class PasswordHasher:
     """bcrypt at one cost: each step of the cost doubles the time."""
 
-    def __init__(self, cost: int) -> None:
+    def __init__(self, cost: int, highest: int | None = None) -> None:
+        """`highest`: the cost of the dearest hash that may be compared with, where that is not `cost`."""
         self._cost = cost
+        self._highest = max(cost, highest or cost)
         self._nobody = self.hash(secrets.token_urlsafe())
 
     def hash(self, password: str) -> str:
@@ -46,12 +49,13 @@ class PasswordHasher:
         return bcrypt.hashpw(_encoded(password), bcrypt.gensalt(self._cost)).decode()
 
     def matches(self, password: str, hashed: str | None) -> bool:
-        """Whether this is the password. Without a hash (nobody by that name), or with one that was made at a lower
-        cost, it takes as long."""
+        """Whether this is the password. It takes as long without a hash (nobody by that name), and with one of whatever
+        cost up to the highest."""
         encoded = _encoded(password[:_MAX_CHARACTERS])
         kept = hashed or self._nobody
         same = bcrypt.checkpw(encoded[:MAX_BYTES], kept.encode())
-        for cost in range(_cost_of(kept), self._cost):  # 2^c and 2^c, 2^(c+1), … 2^(n-1) make 2^n
+        self._highest = max(self._highest, _cost_of(kept))
+        for cost in range(_cost_of(kept), self._highest):  # 2^c and 2^c, 2^(c+1), … 2^(n-1) make 2^n
             bcrypt.hashpw(encoded[:MAX_BYTES], bcrypt.gensalt(cost))
         return same and hashed is not None and len(encoded) <= MAX_BYTES
 
@@ -62,7 +66,9 @@ class PasswordHasher:
 
 def password_hasher(services: Services) -> PasswordHasher:
     """The process's hasher (`services.once(password_hasher)`)."""
-    return PasswordHasher(services.settings.bcrypt_cost)
+    with services.database.system() as session:
+        highest = repository.highest_cost(session)
+    return PasswordHasher(services.settings.bcrypt_cost, highest)
 
 
 def _encoded(password: str) -> bytes:

@@ -201,8 +201,10 @@ def _keep_as_is_usual_now(services: Services, user: User, password: str) -> None
         return
     renewed = hasher.hash(password)
     with services.database.system() as session:
-        if repository.replace_hash(session, user.id, kept, renewed):
-            user.password_hash = renewed
+        if not repository.replace_hash(session, user.id, kept, renewed):
+            renewed = repository.locked_account(session, user.id).password_hash or ""
+    if hasher.matches(password, renewed):  # else it was changed at the same time, and `start_session` says so
+        user.password_hash = renewed
 
 
 def _standing(row: RefreshToken) -> Standing:

@@ -62,10 +62,21 @@ def test_a_certificate_needs_its_key(half: str) -> None:
         ({}, "http://127.0.0.1:8000"),
         ({"host": "hounsfield.hospital.example", "port": 80}, "http://hounsfield.hospital.example:80"),
         ({"tls_cert_file": "a.pem", "tls_key_file": "b.pem", "port": 8443}, "https://127.0.0.1:8443"),
+        ({"host": "::1"}, "http://[::1]:8000"),
         ({"public_url": "https://h.example/mri/"}, "https://h.example/mri"),
+        ({"public_url": "HTTPS://H.Example:443/"}, "https://h.example"),
+        ({"public_url": "http://[::1]:8443"}, "http://[::1]:8443"),
     ],
 )
 def test_clients_reach_us_where_we_listen_unless_the_settings_say_otherwise(
     given: dict[str, Any], url: str
 ) -> None:
     assert Settings(**given).base_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["hounsfield.example", "ftp://h.example", "https://", "https://h.example:port"]
+)
+def test_a_public_url_is_one_that_browsers_open(url: str) -> None:
+    with pytest.raises(ValidationError, match="public_url"):
+        Settings(public_url=url)

@@ -79,9 +79,9 @@ def test_nobody_has_any_password() -> None:
     assert not HASHER.matches("a long passphrase", None)
 
 
-@pytest.mark.parametrize("cost_then", [5, 8])
-def test_nobody_takes_as_long_as_somebody(cost_then: int) -> None:
-    hasher = PasswordHasher(8)
+@pytest.mark.parametrize(("cost_then", "highest"), [(5, None), (8, None), (9, 9), (5, 9)])
+def test_nobody_takes_as_long_as_somebody(cost_then: int, highest: int | None) -> None:
+    hasher = PasswordHasher(8, highest)
     hashed = PasswordHasher(cost_then).hash("a long passphrase")
 
     def seconds(kept: str | None) -> float:

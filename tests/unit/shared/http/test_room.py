@@ -45,6 +45,26 @@ def test_an_address_that_has_half_takes_from_nobody_else() -> None:
     assert room.admit(Guest(), "192.0.2.3")
 
 
+def test_who_has_most_places_loses_first_however_patient_others_must_be_with_somebody_else() -> None:
+    room, slow = Room(6, []), Guest(1.0)
+    room.admit(slow, "192.0.2.1")
+    attackers = {address: [Guest(2.0 + n) for n in range(40)] for address in ("192.0.2.2", "192.0.2.3")}
+    for guests in zip(*attackers.values(), strict=True):
+        for address, guest in zip(attackers, guests, strict=True):
+            room.admit(guest, address)
+    assert not slow.is_dropped
+
+
+def test_a_proxys_places_are_those_of_many() -> None:
+    room, proxy, others = Room(4, ["10.0.0.0/8"]), [Guest(2.0), Guest(3.0)], [Guest(4.0), Guest(1.0)]
+    for guest in proxy:
+        room.admit(guest, "10.1.2.3")
+    for guest, address in zip(others, ("192.0.2.1", "192.0.2.2"), strict=True):
+        room.admit(guest, address)
+    room.admit(Guest(), "192.0.2.3")
+    assert dropped([*proxy, *others]) == [False, False, False, True]
+
+
 def test_all_addresses_of_an_ipv6_network_are_one() -> None:
     room = Room(4, [])
     assert all(room.admit(Guest(), f"2001:db8::{index}") for index in (1, 2))

@@ -115,6 +115,19 @@ def test_a_ring_that_is_lost_while_a_process_runs_is_not_made_anew(tmp_path: Pat
     assert not list(store.folder.path.iterdir())
 
 
+def test_an_audit_key_that_is_away_for_a_moment_is_used_all_the_same(tmp_path: Path) -> None:
+    store = KeyStore(Settings(data_dir=tmp_path))
+    store.complete()
+    store.rotate("audit")
+    newest = store.audit_ring.newest
+    away = store.folder.path / store.audit_ring.kept(fresh=True)[-1].file.name
+    away.rename(tmp_path / "away")
+    assert store.audit_ring.kept(fresh=True)
+    assert store.audit_ring.newest == newest
+    (tmp_path / "away").rename(away)
+    assert [key.id for key in store.audit_ring.kept(fresh=True)].count(newest.key_id) == 1
+
+
 def test_a_secret_is_found_by_its_id_whether_it_is_old_new_or_still_to_come(tmp_path: Path) -> None:
     store = KeyStore(Settings(data_dir=tmp_path))
     store.complete()
