@@ -284,7 +284,7 @@ class TestAskingForAReset:
     def test_the_link_leads_where_the_settings_say_whatever_host_was_asked(
         self, client: TestClient, anna: dict[str, str], services: Services, mails: Mails
     ) -> None:
-        services.settings.public_url = "https://hounsfield.hospital.example/"
+        services.settings.public_url = "https://hounsfield.hospital.example"
         headers = {
             "Host": "evil.example",
             "X-Forwarded-Host": "evil.example",
