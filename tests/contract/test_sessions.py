@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from functions.auth.accounts.tenants import default_tenant
+from functions.auth.passwords.repository import highest_cost
 from functions.auth.passwords.rules import PasswordHasher
 from functions.auth.sessions.service import authenticate, clean_sessions, end_all_sessions, start_session
 from shared.db.models import AuditEntry, RefreshToken, User
@@ -428,3 +429,12 @@ def test_a_hash_of_another_cost_is_renewed_by_a_log_in_and_the_account_is_not_ch
     assert (renewed[:7], changed) == ("$2b$04$", before[1])
     log_in(client)
     assert account() == (renewed, changed)
+
+
+def test_all_take_as_long_as_the_dearest_hash_there_is(client: TestClient, services: Services) -> None:
+    with services.database.system() as session:
+        assert highest_cost(session) == services.settings.bcrypt_cost
+        session.execute(update(User).values(password_hash=PasswordHasher(7).hash(PASSWORD)))
+        assert highest_cost(session) == 7
+        session.execute(update(User).values(password_hash="from another system"))
+        assert highest_cost(session) is None

@@ -97,7 +97,7 @@ def test_the_patients_name_is_in_no_log_event_or_object_key(
 ) -> None:
     assert "Ada Example" not in running.log()
     keys = [str(path.relative_to(objects_dir)) for path in objects_dir.rglob("*")]
-    assert not [key for key in keys if "ada" in key.lower() or "example" in key.lower()]
+    assert not [key for key in keys if "example" in key.lower()]  # "ada" is in every so many hashes
     report = running.http.get(f"reports/{study['results']['report_id']}").text
     assert "Ada Example" not in report
 

@@ -21,7 +21,8 @@ def lock_account(session: Session, user_id: UUID) -> User | None:
 
 def highest_cost(session: Session) -> int | None:
     """The highest bcrypt cost among all passwords (`$2b$<cost>$…`)."""
-    return session.scalar(select(cast(func.max(func.substring(User.password_hash, 5, 2)), Integer)))
+    cost = cast(func.substring(User.password_hash, r"^\$2[aby]\$([0-9]{2})\$"), Integer)
+    return session.scalar(select(func.max(cost)))
 
 
 def delete_unused_resets(session: Session, user_id: UUID) -> None:
