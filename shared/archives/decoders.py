@@ -1,0 +1,125 @@
+"""Decompression with a bound on what each step puts out, whatever the stream claims."""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+from shared.archives.errors import BadArchive, UnsupportedArchive
+from shared.archives.formats import ArchiveFormat, archive_format
+
+INPUT_BYTES = 64 * 1024
+OUTPUT_BYTES = 256 * 1024
+XZ_MEMORY = 128 * 2**20
+"""Most memory that a stream may ask its decoder to keep; `xz -9` asks for 65 MiB."""
+_FEWEST_BYTES_PER_STREAM = 1024  # pigz, bgzip and pbzip2 write long streams; a flood of empty ones costs time
+
+
+class Decoder(Protocol):
+    """What `bz2` and `lzma` offer."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /, max_length: int = -1) -> bytes: ...
+
+
+class Inflate:
+    """`zlib` with the interface of its siblings."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._zlib = zlib.decompressobj(window_bits)
+        self._full = False
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def needs_input(self) -> bool:
+        """A full block may have left more in zlib's window, though all input is taken."""
+        return not self._full and not self._zlib.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes, /, max_length: int = -1) -> bytes:
+        output = self._zlib.decompress(self._zlib.unconsumed_tail + data, max(max_length, 0))
+        self._full = len(output) == max_length
+        return output
+
+
+_DECODERS: dict[ArchiveFormat, Callable[[], Decoder]] = {
+    ArchiveFormat.GZIP: lambda: Inflate(zlib.MAX_WBITS | 16),
+    ArchiveFormat.BZIP2: bz2.BZ2Decompressor,
+    ArchiveFormat.XZ: lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY),
+}
+
+
+def step(decoder: Decoder, data: bytes, what: str) -> bytes:
+    """At most OUTPUT_BYTES more of what the decoder has."""
+    try:
+        return decoder.decompress(data, OUTPUT_BYTES)
+    except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
+        if "Memory usage limit" in str(error):
+            raise UnsupportedArchive(
+                f"Unpacking {what} takes over {XZ_MEMORY // 2**20} MiB of memory; compress with `xz -9` or less."
+            ) from error
+        raise BadArchive(f"The compressed data of {what} is damaged; pack and send it again.") from error
+
+
+def decompressed(file: IO[bytes], kind: ArchiveFormat) -> Iterator[bytes]:
+    """What a gzip, bzip2 or xz file holds, its streams joined as the tools do, checksums verified."""
+    make, what, streams = _DECODERS[kind], f"the {kind} file", 1
+    decoder = make()
+    while True:
+        data = b""
+        if decoder.eof:
+            data = _next_stream(decoder.unused_data, file, kind)
+            if not data:
+                return
+            streams += 1
+            _check_streams(streams, file.tell(), kind)
+            decoder = make()
+        elif decoder.needs_input:
+            data = file.read(INPUT_BYTES)
+            if not data:
+                raise BadArchive(f"The {kind} file ends early; send it whole.")
+        if output := step(decoder, data, what):
+            yield output
+
+
+def decompressed_head(source: Path, kind: ArchiveFormat, count: int) -> bytes:
+    """The first `count` bytes of what a compressed file holds."""
+    head = b""
+    with source.open("rb") as file:
+        for block in decompressed(file, kind):
+            head += block[:count]
+            if len(head) >= count:
+                break
+    return head[:count]
+
+
+def _next_stream(rest: bytes, file: IO[bytes], kind: ArchiveFormat) -> bytes:
+    """The beginning of a further stream; b"" at the end of the file, behind the zeros that gzip and xz allow."""
+    padding = b"" if kind is ArchiveFormat.BZIP2 else b"\0"
+    while not (rest := rest.lstrip(padding) if padding else rest):
+        rest = file.read(INPUT_BYTES)
+        if not rest:
+            return b""
+    if len(rest) < 10:
+        rest += file.read(INPUT_BYTES)
+    if archive_format(rest[:10]) is not kind:
+        raise BadArchive(f"Other bytes follow the end of the {kind} file; send it as its tool wrote it.")
+    return rest
+
+
+def _check_streams(streams: int, read: int, kind: ArchiveFormat) -> None:
+    if streams > 1000 + read // _FEWEST_BYTES_PER_STREAM:
+        raise BadArchive(f"The {kind} file is cut into very many small streams; compress it in one piece.")

@@ -1,0 +1,84 @@
+"""What a file is, from its bytes: its head, and then the parts that its format says where to look for."""
+
+from pathlib import Path
+
+from openslide import OpenSlide, OpenSlideError
+
+from shared.errors import UnsupportedImage
+from shared.formats.head import recognise
+from shared.formats.source import FileSource
+from shared.formats.types import ACCEPTED, Format, Identified
+from shared.imaging.metaimage import read_metaimage_layout
+from shared.imaging.nifti import read_layout
+from shared.imaging.nifti_header import Limits
+from shared.imaging.nrrd import read_nrrd_layout
+
+_MAYBE_SLIDES = frozenset({Format.TIFF, Format.OME_TIFF, Format.ZEISS_CZI, Format.SAKURA})
+_SUFFIXES = {
+    Format.DICOM: (".dcm", ".dicom", ".ima"),
+    Format.DICOM_WSI: (".dcm", ".dicom"),
+    Format.NIFTI: (".nii", ".gz"),
+    Format.NRRD: (".nrrd",),
+    Format.MHA: (".mha",),
+    Format.E2E: (".e2e",),
+    Format.VOL: (".vol",),
+    Format.HEYEX_XML: (".xml",),
+    Format.TOPCON: (".fda", ".fds"),
+    Format.PNG: (".png",),
+    Format.JPEG: (".jpg", ".jpeg"),
+    Format.TIFF: (".tif", ".tiff"),
+    Format.OME_TIFF: (".tif", ".tiff"),
+    Format.SLIDE_TIFF: (".svs", ".ndpi", ".scn", ".bif", ".tif", ".tiff", ".qptiff"),
+    Format.ZEISS_CZI: (".czi",),
+    Format.SAKURA: (".svslide",),
+    Format.ZIP: (".zip",),
+    Format.TAR: (".tar",),
+    Format.GZIP: (".gz", ".tgz"),
+}
+_KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes) | {".mrxs"}
+
+
+def identify(path: Path, limits: Limits | None = None) -> Identified:
+    """What the file at `path` is, whatever its name; a name that says otherwise is told as `details["named"]`.
+
+    Headers are checked (sizes, geometry, places inside the file), pixels are not read. Raises UnsupportedImage,
+    Invalid or TooLarge; the message says what was seen and what would be right.
+    """
+    with path.open("rb") as file:
+        found = recognise(FileSource(file, path))
+    _check_volume(path, found.format, limits or Limits())
+    if found.format in _MAYBE_SLIDES:
+        found = _slide_or_not(path, found)
+    return _with_name(path, found)
+
+
+def _check_volume(path: Path, format: Format, limits: Limits) -> None:
+    if format is Format.NIFTI:
+        read_layout(path, limits)
+    elif format is Format.NRRD:
+        read_nrrd_layout(path, limits)
+    elif format is Format.MHA:
+        read_metaimage_layout(path, limits)
+
+
+def _slide_or_not(path: Path, found: Identified) -> Identified:
+    try:
+        vendor = OpenSlide.detect_format(path)
+    except OpenSlideError as error:
+        raise UnsupportedImage("OpenSlide cannot read the slide's headers; the file is damaged.") from error
+    if vendor is not None:
+        shown = found.format if found.format in (Format.ZEISS_CZI, Format.SAKURA) else Format.SLIDE_TIFF
+        return Identified(shown, "slide", details={**found.details, "vendor": vendor})
+    if found.format is Format.ZEISS_CZI:
+        raise UnsupportedImage("The file is a Zeiss CZI that holds no slide image; export it as OME-TIFF.")
+    if found.format is Format.SAKURA:
+        raise UnsupportedImage(f"The file is an SQLite database that is no Sakura slide; {ACCEPTED}.")
+    return found
+
+
+def _with_name(path: Path, found: Identified) -> Identified:
+    suffix = path.suffix.lower()
+    if suffix not in _KNOWN_SUFFIXES or suffix in _SUFFIXES.get(found.format, (suffix,)):
+        return found
+    details = {**found.details, "named": suffix}
+    return Identified(found.format, found.kind, found.media_type, details, found.needs)
