@@ -22,9 +22,8 @@ app.add_typer(audit.app, name="audit")
 
 def main() -> None:
     """Run the command; what users can mend is said in one line, without a traceback."""
-    configure_logs(
-        "WARNING", "console"
-    )  # on stderr, apart from what commands print; `up` has settings for it
+    # On stderr, apart from what commands print; `up` has settings for it.
+    configure_logs("WARNING", "console")
     try:
         app()
     except MENDABLE as error:

@@ -201,10 +201,14 @@ def _keep_as_is_usual_now(services: Services, user: User, password: str) -> None
         return
     renewed = hasher.hash(password)
     with services.database.system() as session:
-        if not repository.replace_hash(session, user.id, kept, renewed):
-            renewed = repository.locked_account(session, user.id).password_hash or ""
-    if hasher.matches(password, renewed):  # else it was changed at the same time, and `start_session` says so
-        user.password_hash = renewed
+        if repository.replace_hash(session, user.id, kept, renewed):
+            user.password_hash = renewed
+            return
+        other = repository.locked_account(session, user.id).password_hash
+    if hasher.matches(
+        password, other
+    ):  # another log-in renewed it; else it was changed, as `start_session` will say
+        user.password_hash = other
 
 
 def _standing(row: RefreshToken) -> Standing:

@@ -15,12 +15,7 @@ from shared.db.session import Database
 from shared.runtime import Services
 from shared.storage.folder import FolderStorage
 from shared.storage.signing import UrlSigner
-
-
-def peak_mib() -> int:
-    """The most memory that this process ever held (VmHWM: unlike ru_maxrss it does not count the parent's)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) // 1024
+from tests.memory import peak_mib
 
 
 def main(limit_bytes: str, *paths: str) -> None:

@@ -22,17 +22,14 @@ SCRIPT = """
 import pathlib, sys
 from shared.archives import ArchiveLimits, unpack
 from shared.errors import HounsfieldError
+from tests.memory import peak_mib
 
-def peak():
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) // 1024
-
-before = peak()
+before = peak_mib()
 try:
     print(len(unpack(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), ArchiveLimits())))
 except HounsfieldError as error:
     print(type(error).__name__)
-print(peak() - before)
+print(peak_mib() - before)
 """
 
 

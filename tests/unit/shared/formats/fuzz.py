@@ -28,6 +28,7 @@ from shared.imaging.oct.read import read_oct
 from shared.imaging.oct.topcon import read_topcon
 from shared.imaging.raster import read_raster
 from shared.imaging.slide import describe_slide
+from tests.memory import peak_mib
 from tests.unit.shared.formats import samples
 
 MEMORY = 1_500 * 2**20
@@ -123,9 +124,7 @@ def main() -> None:
     cases, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with TemporaryDirectory() as folder:
         outcomes = run(cases, seed, Path(folder))
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) // 1024  # ru_maxrss counts the parent's too
-    for outcome, count in [*sorted(outcomes.items()), ("peak MiB", peak)]:
+    for outcome, count in [*sorted(outcomes.items()), ("peak MiB", peak_mib())]:
         sys.stdout.write(f"{outcome}: {count}\n")
 
 

@@ -194,16 +194,15 @@ import sys, time
 from pathlib import Path
 from shared.imaging import nifti
 from shared.errors import HounsfieldError
-def peak():  # unlike ru_maxrss it does not count the parent's
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
-before = peak()
+from tests.memory import peak_mib
+before = peak_mib()
 started = time.monotonic()
 for reader in sys.argv[2:]:
     try:
         print(getattr(nifti, reader)(Path(sys.argv[1]), nifti.Limits()).shape)
     except HounsfieldError as refusal:
         print(type(refusal).__name__)
-grown = (peak() - before) / 1024
+grown = peak_mib() - before
 print(grown, time.monotonic() - started)
 """
 
