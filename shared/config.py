@@ -150,8 +150,61 @@ class Settings(BaseSettings):
     )
     oidc_roles: dict[str, str] = Field({}, description="JSON object: value of OIDC_ROLE_CLAIM → role")
 
+    # What comes in
+    upload_hours: float = Field(48, gt=0, description="an upload that is not finished by then is dropped")
+    url_minutes: float = Field(60, gt=0, le=7 * 24 * 60, description="life of a signed URL for a part")
+    settle_seconds: float = Field(
+        30,
+        ge=0,
+        description="quiet time after which a study that arrives piece by piece is taken as complete",
+    )
+    reconcile_minutes: float = Field(
+        15,
+        gt=0,
+        description="how often `hounsfield up` looks in the bucket incoming for what no notice told of",
+    )
+    incoming_dir: Path | None = Field(
+        None, description="watched folder, laid out as the bucket incoming; unset is DATA_DIR/incoming"
+    )
+    incoming_owner: str | None = Field(
+        None,
+        description="e-mail or username of the account that owns what comes by bucket, folder or DICOM; unset is the "
+        "tenant's oldest administrator",
+    )
+    deidentify: bool = Field(True, description="whether DICOM images and slides are de-identified on ingest")
+    keep_originals: bool = Field(
+        False, description="whether what was sent is kept as it was sent, beside what ingest made of it"
+    )
+    work_dir: Path | None = Field(
+        None, description="folder for temporary files, with room for the largest study; unset is the system's"
+    )
+
+    # DICOM network
+    dicom_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port of the DICOM node (C-ECHO, C-STORE); unset: it is off; 0 takes any",
+    )
+    dicom_ae_title: str = Field("HOUNSFIELD", description="application entity title of the DICOM node")
+    dicom_peers: dict[str, str] = Field(
+        {},
+        description="JSON object: calling AE title that may associate → its address or network, or * for any; "
+        "with none, nobody may",
+    )
+
     # Limits
-    max_upload_bytes: int = Field(1 << 30, ge=1, description="largest request body")
+    max_upload_bytes: int = Field(
+        1 << 30, ge=1, description="largest request body, and largest file of any kind but a slide"
+    )
+    max_slide_bytes: int = Field(50 << 30, ge=1, description="largest whole-slide image")
+    min_slide_bytes: int = Field(
+        1 << 20, ge=0, description="smallest whole-slide image, where the sender says that it is one"
+    )
+    max_archive_bytes: int = Field(10 << 30, ge=1, description="most that an archive may unpack to")
+    quota_bytes: int | None = Field(
+        None, ge=0, description="what a tenant's studies and uploads may take; unset: no limit"
+    )
     max_head_bytes: int = Field(
         32 << 10, ge=1 << 10, description="largest head of a request: its line and its headers"
     )

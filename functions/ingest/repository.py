@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, selectinload
 
-from shared.db.models import Study, StudyFile, StudyStatus
+from shared.db.models import FileRole, Study, StudyFile, StudyStatus
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class IngestRepository:
             return False
         for file in files:
             change = update(StudyFile).where(StudyFile.id == file.id)
-            self._session.execute(change.values(modality=file.modality, details=file.details))
+            self._session.execute(
+                change.values(modality=file.modality, details=file.details, role=FileRole.VOLUME)
+            )
         return True
 
     def mark_rejected(self, id: UUID, reason: str) -> bool:

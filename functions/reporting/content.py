@@ -49,7 +49,8 @@ def build_content(source: Source, report_id: UUID, created_at: datetime) -> Repo
     task, study = source.task, source.study
     results = TaskResults.model_validate(task.results)
     findings = [_line(finding) for finding in sorted(source.findings, key=lambda finding: finding.position)]
-    kind = KINDS.get(study.kind, study.kind)
+    pipeline_kind = study.kind or task.pipeline
+    kind = KINDS.get(pipeline_kind, pipeline_kind)
     return ReportContent(
         report_id=report_id,
         task_id=task.id,
@@ -58,7 +59,7 @@ def build_content(source: Source, report_id: UUID, created_at: datetime) -> Repo
         pipeline=task.pipeline,
         study=StudyFacts(
             id=study.id,
-            kind=study.kind,
+            kind=pipeline_kind,
             kind_display=kind,
             patient_id=study.patient_id,
             scan_date=study.scan_date,

@@ -12,9 +12,11 @@ class FileOut(BaseModel):
 
     id: UUID
     filename: str
+    role: str
     modality: str | None
+    media_type: str | None
     size: int
-    sha256: str
+    sha256: str | None
     details: dict[str, Any]
 
 
@@ -78,7 +80,7 @@ class StudySummary(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID
-    kind: str
+    kind: str | None
     patient_id: str
     scan_date: date | None
     status: str

@@ -98,7 +98,9 @@ def _file_out(unit: UnitOfWork, file: StudyFile) -> FileOut:
     return FileOut(
         id=file.id,
         filename=unit.services.once(name_ring).filename_if_possible(file),
+        role=file.role,
         modality=file.modality,
+        media_type=file.media_type,
         size=file.size,
         sha256=file.sha256,
         details=file.details,

@@ -16,12 +16,11 @@ class UploadRepository:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def find_known(self, owner_id: UUID, kind: str, digest: str) -> Study | None:
+    def find_known(self, owner_id: UUID, digest: str | None) -> Study | None:
         """The owner's study of exactly these files, unless it was rejected."""
         return self._session.scalar(
             select(Study).where(
                 Study.owner_id == owner_id,
-                Study.kind == kind,
                 Study.digest == digest,
                 Study.status != StudyStatus.REJECTED,
                 Study.duplicate.is_(False),
@@ -67,7 +66,7 @@ class UploadRepository:
             with self._session.begin_nested():
                 self._session.add(study)
         except IntegrityError:
-            known = self.find_known(study.owner_id, study.kind, study.digest)
+            known = self.find_known(study.owner_id, study.digest)
             if known is None:
                 raise
             return known

@@ -6,12 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from functions.upload.schemas import UploadAccepted
-from functions.upload.service import Incoming, Patient, receive_mri
+from functions.upload.service import Incoming, receive_mri
 from shared.errors import Forbidden, Invalid, TooLarge, Unauthenticated, UnsupportedImage
 from shared.http.access import StudiesWriter
 from shared.http.deps import Unit
 from shared.http.problems import problem_responses
 from shared.http.times import Day
+from shared.intake import Patient
 
 router = APIRouter(tags=["upload"])
 

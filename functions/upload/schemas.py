@@ -11,7 +11,7 @@ class UploadAccepted(BaseModel):
 
     id: UUID
     study_id: UUID
-    kind: str
+    kind: str | None
     patient_id: str
     scan_date: date | None
     status: str

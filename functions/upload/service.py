@@ -1,10 +1,8 @@
 """What becomes of uploaded files: hashed, stored, and told of, once."""
 
 import hashlib
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import IO
 from uuid import UUID
 
@@ -12,14 +10,13 @@ from functions.upload.repository import UploadRepository
 from functions.upload.sniff import require_nifti
 from shared.db.models import Study, StudyFile
 from shared.errors import Invalid
-from shared.events import StudyIngested, UploadCompleted
+from shared.events import StudyIngested
 from shared.ids import uuid7
+from shared.intake import Patient, announce, new_study, received_file
 from shared.runtime import UnitOfWork
 from shared.security.principal import Principal
-from shared.security.sealing import name_ring
 
 MAX_MRI_FILES = 4
-MAX_FILENAME = 255
 
 
 @dataclass(frozen=True)
@@ -29,15 +26,6 @@ class Incoming:
     stream: IO[bytes]
     filename: str
     declared_modality: str | None
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What the sender says of the patient and the scan."""
-
-    name: str | None = None
-    id: str | None = None
-    scan_date: date | None = None
 
 
 @dataclass(frozen=True)
@@ -66,46 +54,22 @@ def receive_mri(
         raise Invalid("two of the files have the same content; send each sequence once")
     digest = _digest(files, hashes)
     repository = UploadRepository(unit.session)
-    if not duplicate and (known := repository.find_known(user.user_id, "brain-mri", digest)):
+    if not duplicate and (known := repository.find_known(user.user_id, digest)):
         return _sent_again(unit, known, started=_start_again(unit, repository, known))
-    study = _new_study(unit, user, patient, digest, duplicate)
+    study = new_study(unit, user.user_id, "brain-mri", patient)
+    study.digest, study.duplicate = digest, duplicate
     return _store(unit, repository, study, files, hashes)
 
 
 def _start_again(unit: UnitOfWork, repository: UploadRepository, study: Study) -> bool:
     """A known study that stands still, through no fault of its files, is taken up again where it stopped."""
     if repository.restart_ingest(study):
-        unit.emit(UploadCompleted(upload_id=study.id, study_id=study.id, kind=study.kind))
+        announce(unit, study)
     elif repository.restart_analysis(study):
         unit.emit(StudyIngested(study_id=study.id, kind=study.kind))
     else:
         return False
     return True
-
-
-def _new_study(unit: UnitOfWork, user: Principal, patient: Patient, digest: str, duplicate: bool) -> Study:
-    study_id = uuid7()
-    name = patient.name.strip() if patient.name else ""
-    sealed = unit.services.once(name_ring).seal(name, study_id) if name else None
-    return Study(
-        id=study_id,
-        tenant_id=unit.tenant_id,
-        owner_id=user.user_id,
-        kind="brain-mri",
-        patient_id=patient.id or generate_patient_id(),
-        patient_name_sealed=sealed,
-        scan_date=patient.scan_date,
-        digest=digest,
-        duplicate=duplicate,
-        progress=0,
-        step="received",
-    )
-
-
-def generate_patient_id() -> str:
-    """A pseudonym: 40 random bits, readable aloud."""
-    alphabet = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
-    return "PAT-" + "".join(secrets.choice(alphabet) for _ in range(8))
 
 
 def _store(
@@ -122,7 +86,7 @@ def _store(
         if (known := repository.add_unless_known(study)) is not None:
             unit.storage.delete_prefix("studies", prefix)
             return _sent_again(unit, known, started=False)
-        unit.emit(UploadCompleted(upload_id=study.id, study_id=study.id, kind="brain-mri"))
+        announce(unit, study)
     except BaseException:
         unit.storage.delete_prefix("studies", prefix)
         raise
@@ -140,26 +104,11 @@ def _note(unit: UnitOfWork, action: str, study: Study, details: dict[str, int]) 
 
 
 def _put(unit: UnitOfWork, study_id: UUID, prefix: str, file: Incoming, sha256: str) -> StudyFile:
-    file_id = uuid7()
     suffix = ".nii.gz" if file.stream.read(2) == b"\x1f\x8b" else ".nii"
     file.stream.seek(0)
-    ref = unit.storage.put("studies", f"{prefix}{file_id}{suffix}", file.stream, "application/octet-stream")
-    return StudyFile(
-        id=file_id,
-        tenant_id=unit.tenant_id,
-        study_id=study_id,
-        filename_sealed=unit.services.once(name_ring).seal(_storable(file.filename), file_id),
-        bucket=ref.bucket,
-        key=ref.key,
-        size=ref.size,
-        sha256=sha256,
-        declared_modality=file.declared_modality,
-    )
-
-
-def _storable(filename: str) -> str:
-    """The name without control characters, its end where it is too long: that is what tells the sequence."""
-    return "".join(c if c.isprintable() else "_" for c in filename)[-MAX_FILENAME:]
+    ref = unit.storage.put("studies", f"{prefix}{uuid7()}{suffix}", file.stream, "application/octet-stream")
+    known = ref.model_copy(update={"sha256": sha256})
+    return received_file(unit, study_id, known, file.filename, file.declared_modality)
 
 
 def _digest(files: Sequence[Incoming], hashes: Sequence[str]) -> str:

@@ -1,7 +1,9 @@
 """The event types of DESIGN.md §4 that exist so far."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
+
+from pydantic import StringConstraints
 
 from shared.events.base import Event
 
@@ -20,6 +22,20 @@ class _OfStudy(Event):
         return str(self.study_id)
 
 
+class ObjectCreated(Event):
+    """Somebody put an object into the bucket `incoming`. Its key may name a patient, so it is told by our row's id."""
+
+    type = "object.created"
+    topics = ("hounsfield.objects",)
+    object_id: UUID
+    key_hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    """SHA-256 of bucket and key, hex."""
+
+    @property
+    def key(self) -> str:
+        return self.key_hash
+
+
 class UploadCompleted(Event):
     """All files of a study are stored."""
 
@@ -27,7 +43,8 @@ class UploadCompleted(Event):
     topics = ("hounsfield.uploads",)
     upload_id: UUID
     study_id: UUID
-    kind: Kind
+    kind: Kind | None
+    """None where the sender did not say; ingest finds out."""
 
     @property
     def key(self) -> str:
@@ -47,8 +64,15 @@ class StudyRejected(_OfStudy):
 
     type = "study.rejected"
     topics = ("hounsfield.studies",)
-    kind: Kind
+    kind: Kind | None
     reason: str
+
+
+class StudyDeleted(_OfStudy):
+    """Somebody deleted the study; its objects go too."""
+
+    type = "study.deleted"
+    topics = ("hounsfield.studies",)
 
 
 class InferenceRequested(Event):

@@ -1,6 +1,7 @@
 """How large a request may be, and how slowly its body may come."""
 
 import asyncio
+import re
 import time
 
 from starlette.datastructures import Headers
@@ -11,11 +12,18 @@ from shared.http.problems import problem_response
 
 DOCUMENT_BYTES = 1 << 20
 """Largest body that is read into memory whole: JSON, a web form, a CloudEvent."""
-UPLOAD = "/process-mri"
 STORAGE = "/storage/"
+_FORMS = re.compile(
+    r"/(?:process-mri|studies|segmentation/upload|oct/predict|cases/[^/]+/upload|dicom-web/studies(?:/[^/]+)?)"
+)
 MAX_HEADERS = 100
 SLOWEST = 1 << 10
 """Bytes per second. A body that comes more slowly than this, over all its length, is cut off."""
+
+
+def takes_files(scope: Scope) -> bool:
+    """Whether the route takes files in its body, which goes to disk before the route runs."""
+    return scope["method"] == "POST" and _FORMS.fullmatch(scope["path"]) is not None
 
 
 class HeadLimit:
@@ -57,7 +65,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        streamed = scope["path"] == UPLOAD or scope["path"].startswith(STORAGE)
+        streamed = takes_files(scope) or scope["path"].startswith(STORAGE)
         body = _Body(receive, self.limit if streamed else min(self.limit, DOCUMENT_BYTES), self.seconds)
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdigit() and int(declared) > body.limit:

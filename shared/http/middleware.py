@@ -11,7 +11,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from shared.http.addresses import ip_of
 from shared.http.authentication import authenticate
-from shared.http.bodies import UPLOAD
+from shared.http.bodies import takes_files
 from shared.http.cors import METHODS
 from shared.http.refusals import noted_refusals
 from shared.runtime.services import Services
@@ -89,7 +89,7 @@ class TokenFirst:
         self.services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == UPLOAD and scope["method"] == "POST":
+        if scope["type"] == "http" and takes_files(scope):
             caller = await authenticate(self.services, scope)
             async with noted_refusals(self.services, caller, Request(scope)):
                 caller.require(Action.STUDIES_WRITE)

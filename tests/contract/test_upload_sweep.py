@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from functions.upload.service import Incoming, Patient, receive_mri
+from functions.upload.service import Incoming, receive_mri
 from functions.upload.sweep import BATCH, sweep_orphans
 from shared.db.models import Study, StudyStatus
 from shared.ids import uuid7
+from shared.intake import Patient
 from shared.runtime import Services
 from shared.runtime.unit import unit_of_work
 from shared.security.principal import Principal

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from functions.upload.service import Incoming, Patient, receive_mri
+from functions.upload.service import Incoming, receive_mri
 from shared.config import Settings
 from shared.db.models import (
     Artifact,
@@ -23,6 +23,7 @@ from shared.db.models import (
     Study,
 )
 from shared.db.session import Database
+from shared.intake import Patient
 from shared.oip.server_process import ModelServerProcess
 from shared.runtime import Services
 from shared.runtime.unit import unit_of_work

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from functions.inference.outcome import MadeFile
 from functions.inference.steps import Steps
-from shared.db.models import Study, StudyFile
+from shared.db.models import FileRole, Study, StudyFile
 from shared.imaging.measure import label_volumes_ml, largest_slice, region_extent
 from shared.imaging.nifti import write_nifti
 from shared.imaging.overlay import montage_png, overlay_png
@@ -28,8 +28,8 @@ REFERENCE = "t1ce"
 
 
 def sequences_of(study: Study) -> Sequences:
-    """The study's files by modality."""
-    return {file.modality: file for file in study.files if file.modality}
+    """The study's volumes by modality."""
+    return {file.modality: file for file in study.files if file.role == FileRole.VOLUME and file.modality}
 
 
 def ref_of(file: StudyFile) -> ObjectRef:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db.base import Base, Identified, Stamped, TenantOwned
@@ -26,6 +26,8 @@ class Tenant(Base, Identified, Stamped):
 
     slug: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
+    quota_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What its studies and uploads may take together; None: HOUNSFIELD_QUOTA_BYTES."""
 
 
 class User(Base, Identified, TenantOwned, Stamped):
