@@ -3,7 +3,7 @@
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import StringConstraints
+from annotated_types import MinLen
 
 from shared.events.base import Event
 
@@ -28,7 +28,7 @@ class ObjectCreated(Event):
     type = "object.created"
     topics = ("hounsfield.objects",)
     object_id: UUID
-    key_hash: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    key_hash: Annotated[str, MinLen(1)]
     """SHA-256 of bucket and key, hex."""
 
     @property
