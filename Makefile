@@ -30,9 +30,10 @@ test: setup ## unit, contract and integration tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
 	$(BIN)/python -m pytest tests/integration
 
-test-e2e: setup ## the same against real external servers (installs Debian's Ceph and Chromium, as root)
+test-e2e: setup ## the same against real external servers (installs Debian's Ceph, Chromium and DCMTK, as root)
 	$(BIN)/python -m tests.e2e.ceph install
 	$(BIN)/python -m tests.e2e.browser install
+	$(BIN)/python -m tests.e2e.dcmtk install
 	$(BIN)/python -m pytest tests/e2e
 
 lint: setup ## ruff, import rules

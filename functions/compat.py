@@ -23,6 +23,8 @@ ROUTES: tuple[OlderRoute, ...] = (
     OlderRoute(OCT, "GET", "/users/users/{id}", "GET", "/users/{id}"),
     OlderRoute(OCT, "PATCH", "/users/users/{id}", "PATCH", "/users/{id}"),
     OlderRoute(OCT, "DELETE", "/users/users/{id}", "DELETE", "/users/{id}"),
+    OlderRoute(NEUROAI, "PATCH", "/cases/{id}/update", "PATCH", "/cases/{id}"),
+    OlderRoute(NEUROAI, "DELETE", "/cases/{id}/delete", "DELETE", "/cases/{id}"),
 )
 
 

@@ -3,13 +3,12 @@
 import os
 import secrets
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from functions.client import Client
 from functions.local import LocalStack
-from functions.printing import safe, show_findings, wait_with_progress
+from functions.printing import outcome, safe, show_findings, wait_with_progress
+from shared.client import CallFailed, Client, Study
 from shared.config import Settings, load_settings
 from shared.imaging.modality import MODALITIES
 from shared.imaging.synthetic import synthetic_study
@@ -63,7 +62,7 @@ def run_demo(settings: Settings, output: Path, keep: bool, console: Console) -> 
         with Client(stack.url) as client:
             _log_in(client)
             study = client.submit_mri(files, {"duplicate": "true"})
-            study = wait_with_progress(console, client, study["id"])
+            study = wait_with_progress(console, client, study.id)
             show_findings(console, study)
             _save(client, study, output, console)
         console.print("[bold]Demo models, trained on small public data. Not for clinical use.[/]")
@@ -89,8 +88,10 @@ def _log_in(client: Client) -> None:
     client.login(name, password)
 
 
-def _save(client: Client, study: dict[str, Any], output: Path, console: Console) -> None:
-    for artifact in study["results"]["artifacts"]:
-        if artifact["role"] in SHOWN:
-            path = client.download(artifact["url"], output / SHOWN[artifact["role"]])
-            console.print(f"{safe(artifact['role']):<16} {safe(path)}", highlight=False)
+def _save(client: Client, study: Study, output: Path, console: Console) -> None:
+    if study.results is None:
+        raise CallFailed(outcome(study))
+    for artifact in study.results.artifacts:
+        if artifact.role in SHOWN:
+            path = client.download(artifact.url, output / SHOWN[artifact.role])
+            console.print(f"{safe(artifact.role):<16} {safe(path)}", highlight=False)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import import_module
 
 import structlog
@@ -16,7 +17,7 @@ from shared.security.revocations import revocations
 
 log = structlog.get_logger(__name__)
 
-FUNCTIONS = ("auth", "upload", "ingest", "studies", "inference", "reporting")
+FUNCTIONS = ("auth", "upload", "ingest", "dicom", "studies", "tiling", "inference", "reporting")
 
 
 def load_functions(names: Sequence[str] = FUNCTIONS) -> list[Function]:
@@ -40,6 +41,8 @@ class Host:
         concurrency: int = 1,
     ) -> None:
         self._services = services
+        self._functions = functions
+        self._beside = ExitStack()
         self.consumers: list[Consumer] = [
             bus.consumer(function, services, concurrency) for function in functions if function.handlers
         ]
@@ -52,13 +55,19 @@ class Host:
         return harden(self.api, self._services, ROUTES)
 
     def start(self) -> None:
-        """Begin to handle events, and to heed access tokens that are called back elsewhere."""
+        """Begin to handle events, to heed access tokens that are called back elsewhere, and what runs beside."""
         self._services.once(revocations).start()
         for consumer in self.consumers:
             consumer.start()
+        with ExitStack() as beside:
+            for function in self._functions:
+                for companion in function.companions:
+                    beside.enter_context(companion(self._services))
+            self._beside = beside.pop_all()
 
     def stop(self, seconds: float) -> bool:
         """Drain: take up nothing new, wait for what runs; False when something still ran at the end."""
+        self._beside.close()
         for consumer in self.consumers:
             consumer.begin_stop()
         deadline = time.monotonic() + seconds

@@ -5,40 +5,34 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import structlog
 import uvicorn
-from sqlalchemy.exc import SQLAlchemyError
 
+from functions import chores
 from functions.auth.accounts.service import make_first_admin
-from functions.auth.limits import limits
-from functions.auth.mail.postman import clean_mails
-from functions.auth.sessions.service import clean_sessions
+from functions.auth.accounts.tenants import DEFAULT_TENANT, default_tenant
 from functions.host import Host, load_functions
 from functions.inference.models import model_client
-from functions.upload.sweep import sweep_orphans
+from functions.ingest.objects.folder import watched
 from functions.wiring import make_services
 from shared.config import Settings
 from shared.db.embedded import EmbeddedPostgres
 from shared.db.migrations import upgrade
-from shared.errors import Conflict, HounsfieldError, Unavailable
+from shared.errors import Conflict, Unavailable
 from shared.http.server import make_server
 from shared.oip.server_process import ModelServerProcess
 from shared.runtime import Services
 from shared.runtime.postgres_bus import PostgresBus
-from shared.security.audit_verify import log_heads
 from shared.security.keys import key_store
 from shared.storage.s3 import S3Storage
 from shared.telemetry.logs import configure_logs
 
 log = structlog.get_logger(__name__)
-
-CLEAN_SECONDS = 3600.0
 
 
 class LocalStack:
@@ -132,22 +126,13 @@ class LocalStack:
             "storage": services.storage.check,
             "models": services.once(model_client).ready,
         }
-        host = Host(load_functions(), services, bus, readiness)
+        functions = load_functions()
+        host = Host(functions, services, bus, readiness)
         host.start()
         stack.callback(host.stop, services.settings.drain_seconds)
-        keep = timedelta(hours=services.settings.keep_events_hours)
-        stack.enter_context(
-            _hourly(
-                {
-                    "events": lambda: bus.clean(keep),
-                    "objects": lambda: sweep_orphans(services),
-                    "sessions": lambda: clean_sessions(services),
-                    "limits": services.once(limits).clean,
-                    "mails": lambda: clean_mails(services),
-                    "audit heads": lambda: log_heads(services),
-                }
-            )
-        )
+        stack.enter_context(chores.running(functions, services))
+        services.once(default_tenant)
+        stack.enter_context(watched(services, DEFAULT_TENANT))
         self._server = make_server(host.app, self.settings)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._socket]}, name="http"
@@ -175,25 +160,3 @@ def only_user_of(data_dir: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-@contextmanager
-def _hourly(chores: Mapping[str, Callable[[], int]]) -> Iterator[None]:
-    """Do what is due every hour while the block runs: clear away what is old, log the audit log's heads."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(CLEAN_SECONDS):
-            for name, chore in chores.items():
-                try:
-                    log.info("chore done", chore=name, count=chore())
-                except (SQLAlchemyError, HounsfieldError) as error:  # it will be there in an hour
-                    log.warning("chore not done", chore=name, error=type(error).__name__)
-
-    thread = threading.Thread(target=work, name="chores", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()

@@ -1,25 +1,35 @@
 """What the command line prints: progress, findings, dead letters, and errors in one line each."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 
-from functions.client import CallFailed, Client
+from shared.client import CallFailed, Client, Study
+from shared.client import Progress as Sent
 from shared.errors import HounsfieldError
 
 if TYPE_CHECKING:  # who only submits studies need not have SQLAlchemy
     from shared.db.models import DeadLetter
 
 WAIT_SECONDS = 1800.0
-MENDABLE = (HounsfieldError, OSError, httpx.HTTPError, httpx.InvalidURL, ValueError)
+MENDABLE = (HounsfieldError, CallFailed, OSError, httpx.HTTPError, httpx.InvalidURL, ValueError)
 """What `explain` has words for; ValueError includes pydantic's ValidationError."""
 
 
@@ -40,7 +50,7 @@ def one_line(text: object) -> str:
 def explain(error: BaseException) -> list[str]:
     """What is wrong, a line for each mistake."""
     match error:
-        case HounsfieldError():
+        case HounsfieldError() | CallFailed():
             return [error.detail]
         case ValidationError():
             return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
@@ -85,8 +95,29 @@ def check_database_url(url: str) -> None:
         )
 
 
-def wait_with_progress(console: Console, client: Client, study_id: str) -> dict[str, Any]:
-    """Show a progress bar until the study ended. Raises CallFailed when it ended without results."""
+@contextmanager
+def sending_progress(console: Console) -> Iterator[Callable[[Sent], None]]:
+    """A bar with bytes, rate and the time that is left, moved by what is called with how far the sending is."""
+    columns = (
+        TextColumn("{task.description:<16}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        lines: list[TaskID] = []
+
+        def move(sent: Sent) -> None:
+            if not lines:  # what an earlier run sent says nothing of the rate
+                lines.append(bar.add_task("sending", total=sent.total, completed=sent.before))
+            bar.update(lines[0], completed=sent.done)
+
+        yield move
+
+
+def wait_with_progress(console: Console, client: Client, study_id: str) -> Study:
+    """Show a progress bar until the study ended, with results or without."""
     columns = (
         TextColumn("{task.description:<16}", markup=False),
         BarColumn(),
@@ -95,35 +126,42 @@ def wait_with_progress(console: Console, client: Client, study_id: str) -> dict[
     )
     with Progress(*columns, console=console) as bar:
         line = bar.add_task("received", total=100)
-        study = client.wait(
+        return client.wait(
             study_id,
             lambda now: bar.update(
-                line, description=one_line(now["step"] or now["status"]), completed=now["progress"]
+                line, description=one_line(now.step or now.status), completed=now.progress
             ),
             WAIT_SECONDS,
         )
-    if study["results"] is None:
-        raise CallFailed(f"the study is {study['status']}: {study['message']}")
-    return study
 
 
-def show_findings(console: Console, study: dict[str, Any]) -> None:
-    """Print findings under the model that each is from, skipped steps and warnings."""
+def outcome(study: Study) -> str:
+    """In words, why a study has no results."""
+    if study.held:
+        return f"the study is held until a person has looked at it: {'; '.join(study.held)}"
+    if study.status == "ingested" and study.task is None:
+        return f"the study is ingested; nothing analyses {study.kind or 'its kind'} yet"
+    return f"the study is {study.status}: {study.message}"
+
+
+def show_findings(console: Console, study: Study) -> None:
+    """Print findings under the model that each is from, skipped steps and warnings; nothing for a study without."""
+    if study.results is None:
+        return
     table = Table("finding", "value", "probability")
     model = None
-    for finding in study["results"]["findings"]:
-        if (named := f"{finding['model']} v{finding['model_version']}") != model:
+    for finding in study.results.findings:
+        if (named := f"{finding.model} v{finding.model_version}") != model:
             model = named
             table.add_section()
             table.add_row(f"[bold]{safe(model)}[/]")
-        number = "" if finding["number"] is None else f"{finding['number']:.1f} {finding['unit']}"
-        chance = "" if finding["probability"] is None else f"{finding['probability']:.3f}"
-        table.add_row(f"  {safe(finding['display'])}", safe(finding["value"] or number), chance)
+        number = "" if finding.number is None else f"{finding.number:.1f} {finding.unit}"
+        chance = "" if finding.probability is None else f"{finding.probability:.3f}"
+        table.add_row(f"  {safe(finding.display)}", safe(finding.value or number), chance)
     console.print(table)
-    for step in study["results"]["steps"]:
-        if step["status"] == "skipped":
-            console.print(f"{safe(step['name'])}: skipped: {safe(step['reason'])}", highlight=False)
-    for warning in study["results"]["warnings"]:
+    for step, reason in study.results.skipped.items():
+        console.print(f"{safe(step)}: skipped: {safe(reason)}", highlight=False)
+    for warning in study.results.warnings:
         console.print(f"[yellow]note:[/] {safe(warning)}", highlight=False)
 
 

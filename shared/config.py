@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.peers import is_title, parse_peers
+
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 """What browsers send: small letters, no path (RFC 6454 §6.2)."""
@@ -178,6 +180,9 @@ class Settings(BaseSettings):
     work_dir: Path | None = Field(
         None, description="folder for temporary files, with room for the largest study; unset is the system's"
     )
+    slide_cache_bytes: int = Field(
+        20 << 30, ge=0, description="slides that the viewer keeps at hand in WORK_DIR where they are stored in S3"
+    )
 
     # DICOM network
     dicom_port: int | None = Field(
@@ -190,7 +195,27 @@ class Settings(BaseSettings):
     dicom_peers: dict[str, str] = Field(
         {},
         description="JSON object: calling AE title that may associate → its address or network, or * for any; "
-        "with none, nobody may",
+        "then perhaps `;tenant=<slug>`; with none, nobody may",
+    )
+    dicom_host: str | None = Field(None, description="address the DICOM node binds; unset is HOST")
+    dicom_tls_cert_file: Path | None = Field(
+        None, description="certificate chain of the DICOM node, PEM; with its key: TLS only"
+    )
+    dicom_tls_key_file: Path | None = Field(
+        None, validate_default=True, description="private key of that certificate, PEM"
+    )
+    dicom_tls_ca_file: Path | None = Field(
+        None,
+        validate_default=True,
+        description="authorities, PEM, of which a peer's certificate must be; unset: none is asked for",
+    )
+    dicom_associations: int = Field(20, ge=1, description="DICOM associations at a time")
+    dicom_seconds: float = Field(
+        30, gt=0, description="how long a DICOM peer may take to ask for its association, and for each PDU"
+    )
+    dicom_idle_seconds: float = Field(120, gt=0, description="how long an open DICOM association may rest")
+    dicom_association_bytes: int = Field(
+        64 << 30, ge=1, description="most that one DICOM association may send; then it is aborted"
     )
 
     # Limits
@@ -273,6 +298,33 @@ class Settings(BaseSettings):
     def _has_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if (value is None) != (info.data.get("tls_cert_file") is None):
             raise ValueError("HTTPS needs both TLS_CERT_FILE and TLS_KEY_FILE; only one of them is set")
+        return value
+
+    @field_validator("dicom_peers")
+    @classmethod
+    def _are_peers(cls, value: dict[str, str]) -> dict[str, str]:
+        parse_peers(value)
+        return value
+
+    @field_validator("dicom_ae_title")
+    @classmethod
+    def _is_title(cls, value: str) -> str:
+        if not is_title(value):
+            raise ValueError("1 to 16 printable ASCII characters, no backslash, no space at its ends")
+        return value
+
+    @field_validator("dicom_tls_key_file")
+    @classmethod
+    def _has_dicom_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if (value is None) != (info.data.get("dicom_tls_cert_file") is None):
+            raise ValueError("DICOM over TLS needs both DICOM_TLS_CERT_FILE and DICOM_TLS_KEY_FILE")
+        return value
+
+    @field_validator("dicom_tls_ca_file")
+    @classmethod
+    def _is_with_tls(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and info.data.get("dicom_tls_cert_file") is None:
+            raise ValueError("client certificates are asked for over TLS; set DICOM_TLS_CERT_FILE too")
         return value
 
     @field_validator("log_level")

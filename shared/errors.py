@@ -5,9 +5,9 @@ HounsfieldError
 ├── Unauthenticated 401       ├── TooLarge 413
 ├── Forbidden 403             ├── UnsupportedImage 415
 ├── NotFound 404              ├── Invalid 422
-├── RequestTimeout 408        ├── TooManyRequests 429
-├── PreconditionFailed 412    ├── HeadTooLarge 431
-└── Unavailable 503
+├── NotAcceptable 406         ├── TooManyRequests 429
+├── RequestTimeout 408        ├── HeadTooLarge 431
+├── PreconditionFailed 412    └── Unavailable 503
 
 Each class is one RFC 9457 problem type; `shared.http.problems` turns an instance into the response.
 """
@@ -73,6 +73,12 @@ class NotFound(HounsfieldError):
     status, slug, title = 404, "not-found", "Not found"
 
 
+class NotAcceptable(HounsfieldError):
+    """It cannot be had in any form that the request accepts."""
+
+    status, slug, title = 406, "not-acceptable", "Not available in that form"
+
+
 class RequestTimeout(HounsfieldError):
     """The request did not arrive in time."""
 
@@ -101,6 +107,12 @@ class UnsupportedImage(HounsfieldError):
     """The file is not an image of a kind that this route takes."""
 
     status, slug, title = 415, "unsupported-image", "Unsupported image"
+
+
+class RangeNotSatisfiable(HounsfieldError):
+    """The part of the file that was asked for lies beyond its end."""
+
+    status, slug, title = 416, "range-not-satisfiable", "No such part of the file"
 
 
 class Invalid(HounsfieldError):

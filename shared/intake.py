@@ -107,6 +107,11 @@ def join(unit: UnitOfWork, key: str, settle: timedelta, make: Callable[[], Study
     return study
 
 
+def open_study(unit: UnitOfWork, key: str) -> Study | None:
+    """The study that is open under `key`, locked until the transaction ends."""
+    return _open(unit.session, key)
+
+
 def close(unit: UnitOfWork, study_id: UUID) -> bool:
     """Announce an open study, once; False where it was closed already, or deleted."""
     closing = update(Study).where(Study.id == study_id, Study.settle_at.is_not(None))

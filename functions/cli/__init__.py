@@ -3,7 +3,19 @@
 import typer
 from pydantic import ValidationError
 
-from functions.cli import accounts, audit, dead_letters, keys, run, submit
+from functions.cli import (
+    accounts,
+    audit,
+    buckets,
+    chores,
+    dead_letters,
+    dicom,
+    keys,
+    reconcile,
+    run,
+    studies,
+    submit,
+)
 from functions.cli.helpers import err
 from functions.printing import MENDABLE, explain, safe
 from shared.telemetry.logs import configure_logs
@@ -13,10 +25,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for _group in (run.app, accounts.app, submit.app):
+for _group in (run.app, dicom.app, accounts.app, submit.app, reconcile.app):
     app.add_typer(_group)
+app.add_typer(studies.app, name="studies")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")
+app.add_typer(buckets.app, name="buckets")
+app.add_typer(chores.app, name="chores")
 app.add_typer(audit.app, name="audit")
 
 

@@ -76,7 +76,7 @@ class InferenceRepository:
                 role=made.role,
                 media_type=made.media_type,
                 filename=made.filename,
-                **made.ref.model_dump(),
+                **made.ref.model_dump(include={"bucket", "key", "version", "size", "sha256"}),
             )
             for made in outcome.files
         )

@@ -1,8 +1,18 @@
 """Events of the ingest function."""
 
+from functions.ingest.faults import Held, UnusableFiles
 from functions.ingest.repository import IngestRepository
-from functions.ingest.service import UnusableFiles, accept, describe, forget, reject
-from shared.events import StudyRejected, UploadCompleted
+from functions.ingest.service import (
+    accept,
+    forget,
+    forget_received,
+    hold,
+    known_to,
+    progress_of,
+    reject,
+    take_in,
+)
+from shared.events import StudyDeleted, StudyIngested, StudyRejected, UploadCompleted
 from shared.runtime import Function, LongWork, UnitOfWork
 
 function = Function("ingest")
@@ -16,7 +26,7 @@ def give_up(event: UploadCompleted, unit: UnitOfWork, _error: str) -> None:
 
 @function.on_long(UploadCompleted, on_dead=give_up)
 def ingest(event: UploadCompleted, work: LongWork) -> None:
-    """Describe the study's files, or reject the study with the reason.
+    """Take the study's files in, or reject the study with the reason, or hold it for a person to look.
 
     Only a fault of the files themselves rejects. Whatever else goes wrong (an object that is missing, a store that
     is away, a full disk) is tried again and never costs anybody a file.
@@ -26,16 +36,35 @@ def ingest(event: UploadCompleted, work: LongWork) -> None:
     if study is None:
         return  # deleted meanwhile, or ingested already
     try:
-        files = describe(work.services, study)
+        outcome = take_in(work.services, study, progress_of(work, study.id), known_to(work, study))
     except UnusableFiles as fault:
         with work.final_unit() as unit:
             reject(unit, study, fault.detail)
         return
+    except Held as held:
+        with work.final_unit() as unit:
+            hold(unit, study, held)
+        return
     with work.final_unit() as unit:
-        accept(unit, study, files)
+        accept(unit, study.id, outcome)
+
+
+# Events of their own, so that a crash cannot skip what they do.
+
+
+@function.on(StudyIngested)
+def drop_received(event: StudyIngested, unit: UnitOfWork) -> None:
+    """What was received is of no use once ingest has made of it what is kept; it may name the patient."""
+    forget_received(unit, event.study_id)
 
 
 @function.on(StudyRejected)
 def clean_up(event: StudyRejected, unit: UnitOfWork) -> None:
-    """Leave nothing of a rejected study's files. An event of its own, so that a crash cannot skip it."""
+    """Leave nothing of a rejected study's files."""
+    forget(unit, event.study_id)
+
+
+@function.on(StudyDeleted)
+def remove(event: StudyDeleted, unit: UnitOfWork) -> None:
+    """Leave nothing of a deleted study's files."""
     forget(unit, event.study_id)

@@ -1,131 +1,278 @@
-"""What ingest decides: whether the files can be used, and what each of them is."""
+"""What ingest decides: what a study's files are, whether they can be used, and what is made of them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
-
-from functions.ingest.geometry import check_head, check_same_region
-from functions.ingest.repository import DescribedFile, IngestRepository
-from shared.config import Settings
-from shared.db.models import Study, StudyFile
-from shared.errors import Invalid, TooLarge, UnsupportedImage
+from functions.ingest.brain_mri import make_brain_mri
+from functions.ingest.ct import Reasons, looks_like_ct, make_ct
+from functions.ingest.dicom_files import KINDS, DicomFiles, read_dicom
+from functions.ingest.faults import Held, UnusableFiles, room_in
+from functions.ingest.folders import work_folder
+from functions.ingest.kinds import Decision, decide
+from functions.ingest.made import Job, MadeFile, Notes, Patient, Progress, Source
+from functions.ingest.oct import make_oct
+from functions.ingest.packing import Packing, patient_of, pseudonym_of, series_of
+from functions.ingest.received import Contents, contents_of, digest_of, hashing, is_dicom, recognised
+from functions.ingest.repository import IngestRepository
+from functions.ingest.slide import make_dicom_slide, make_slide, told_slides
+from functions.ingest.storing import Place, keep_original, store_file, store_series
+from functions.ingest.volumes import stored
+from shared.db.models import DicomSeries, FileRole, Study, StudyFile
 from shared.events import StudyIngested, StudyRejected
-from shared.imaging.modality import ModalityGuess, assign_modalities
-from shared.imaging.nifti import Limits, NiftiInfo, check_nifti, read_layout, read_nifti
-from shared.imaging.volume import Volume
-from shared.runtime import Services, UnitOfWork
+from shared.events.types import Kind
+from shared.imaging.dicom.deid_pseudonyms import Pseudonyms
+from shared.runtime import LongWork, Services, UnitOfWork
+from shared.security.keys import key_store
+from shared.security.rings import derive
 from shared.security.sealing import name_ring
-from shared.storage.temporary import as_file
+
+PSEUDONYMS = "dicom-pseudonyms"
+"""Purpose of the secret that UIDs, dates and patients' pseudonyms are derived with."""
+Known = Callable[[str], UUID | None]
+"""The owner's other study of the files with this digest, if there is one."""
 
 
-class UnusableFiles(Invalid):
-    """The files themselves are at fault: the study is rejected. No other error says so."""
+@dataclass(frozen=True)
+class Outcome:
+    """A study that can be used: its rows, whose objects are stored, and what is known of it."""
+
+    kind: Kind
+    details: dict[str, Any]
+    files: list[StudyFile]
+    series: list[DicomSeries]
+    patient: Patient | None
+    hashes: dict[UUID, str]
+    digest: str
 
 
-def volume_limits(settings: Settings) -> Limits:
-    """How large a volume may be."""
-    return Limits(max_bytes=settings.max_volume_bytes)
+@dataclass
+class _Made:
+    """What was made of the files before it is stored."""
+
+    files: list[MadeFile] = field(default_factory=list)
+    reasons: Reasons = field(default_factory=dict)
 
 
-def describe(services: Services, study: Study) -> list[DescribedFile]:
-    """Check every file to its last voxel. Raises UnusableFiles, which says what is wrong with which file.
+def pseudonym_secret(services: Services) -> bytes:
+    """What UIDs, dates and pseudonyms are derived with: the same for ever, or later studies would not fit earlier ones.
 
-    Sizes come first, from the headers alone. Voxels are checked block by block; only an image that neither form nor
-    name tells is read whole, one at a time.
+    So it is derived from the oldest key of the one ring whose keys are never retired, whatever is rotated since.
     """
-    limits = volume_limits(services.settings)
+    ring = services.once(key_store).audit_ring
+    _ = ring.current  # there is one, or this says what to do
+    return derive(ring.kept()[0].value, PSEUDONYMS)
+
+
+def progress_of(work: LongWork, study_id: UUID) -> Progress:
+    """Says in the database how far the study is. Raises Retry when the process is stopping."""
+
+    def say(step: str, percent: int) -> None:
+        work.pause_point()
+        with work.unit() as unit:
+            IngestRepository(unit.session).progress(study_id, step, percent)
+
+    return say
+
+
+def known_to(work: LongWork, study: Study) -> Known:
+    """Looks for the same files among the owner's studies."""
+
+    def find(digest: str) -> UUID | None:
+        with work.unit() as unit:
+            return IngestRepository(unit.session).known(study, digest)
+
+    return find
+
+
+def take_in(services: Services, study: Study, progress: Progress, known: Known) -> Outcome:
+    """Read the study's files, make of them what is kept, and store that. Nothing is committed.
+
+    Raises UnusableFiles, which says what is wrong with which file, or Held. Whatever else goes wrong is no fault of the
+    files.
+    """
     with ExitStack() as stack:
-        paths = [stack.enter_context(as_file(services.storage, f.bucket, f.key)) for f in study.files]
-        with _fault_of():
-            _check_sizes(paths, limits)
-            infos = [_check(path, limits, number) for number, path in enumerate(paths, 1)]
-            names = [services.once(name_ring).filename(file) for file in study.files]
-            guesses = _told_apart(names, study.files, paths, limits)
-            _check_same_region(infos, guesses)
-    return [
-        DescribedFile(file.id, guess.modality, _details(info, guess))
-        for file, info, guess in zip(study.files, infos, guesses, strict=True)
-    ]
+        folder = stack.enter_context(work_folder(services.settings))
+        stack.enter_context(room_in(folder))
+        job = Job(
+            study.tenant_id, study.id, folder, services.settings, study.released_by is not None, progress
+        )
+        return _Intake(services, study, job, stack).run(known)
 
 
-def accept(unit: UnitOfWork, study: Study, files: list[DescribedFile]) -> None:
+class _Intake:
+    """One study on its way in."""
+
+    def __init__(self, services: Services, study: Study, job: Job, stack: ExitStack) -> None:
+        self._services = services
+        self._study = study
+        self._job = job
+        self._stack = stack
+        self._notes = Notes()
+        self._names = services.once(name_ring)
+        self._files = [file for file in study.files if file.role == FileRole.RECEIVED]
+
+    def run(self, known: Known) -> Outcome:
+        """All of it."""
+        if not self._files:
+            raise UnusableFiles("no file was received; send at least one")
+        storage = self._services.storage
+        paths = {
+            file.id: self._stack.enter_context(storage.local_path(file.bucket, file.key))
+            for file in self._files
+        }
+        names = {file.id: self._names.filename(file) for file in self._files}
+        found = recognised(self._files, paths, self._job.settings.max_volume_bytes)
+        hashing_ = self._stack.enter_context(hashing(self._files, paths))
+        packing = None
+        if any(what.archive or what.format.value.startswith("dicom") for what in found):
+            packing = self._stack.enter_context(Packing(self._job, pseudonym_secret(self._services)))
+        contents = contents_of(self._job, self._files, found, paths, names, self._notes)
+        hashes = hashing_.checked()
+        digest = self._digest(hashes, known)
+        return self._outcome(contents, packing, hashes, digest)
+
+    def _digest(self, hashes: dict[UUID, str], known: Known) -> str:
+        digest = self._study.digest or digest_of(self._files, hashes)
+        if self._study.digest is None and not self._study.duplicate and (other := known(digest)):
+            raise UnusableFiles(f"these files are study {other} already")
+        return digest
+
+    def _outcome(
+        self, contents: Contents, packing: Packing | None, hashes: dict[UUID, str], digest: str
+    ) -> Outcome:
+        job, notes = self._job, self._notes
+        contents.sources[:] = told_slides(job, contents.sources)
+        dicom_sources = [source for source in contents.sources if is_dicom(source)]
+        if dicom_sources:
+            job.progress(f"reading {len(dicom_sources)} images", 3)
+        dicom = read_dicom(dicom_sources, notes, released=job.released)
+        decision = self._decided(contents, dicom)
+        pseudonym = self._pseudonym(dicom)
+        if packing is not None and dicom.images:
+            packing.begin(dicom.images, pseudonym)
+        made = self._make(decision, dicom, contents)
+        packed = packing.packed(notes) if packing is not None and dicom.images else []
+        series = series_of(packing, packed, made.reasons) if packing is not None else ()
+        if decision.kind == "slide" and any(is_dicom(source) for source in decision.sources):
+            made.files += make_dicom_slide(job, series)
+        patient = patient_of(packed, pseudonym)
+        job.progress("storing", 9)
+        return self._stored(
+            decision, made, [partial(store_series, series=one) for one in series], patient, hashes, digest
+        )
+
+    def _decided(self, contents: Contents, dicom: DicomFiles) -> Decision:
+        """The kind; where only voxels tell, by the voxels."""
+        decision = decide(self._study.kind, contents.sources, dicom, self._notes)  # type: ignore[arg-type]
+        if decision.kind is not None:
+            return decision
+        kind = self._kind_by_content(decision.sources)
+        self._notes.warnings.append(
+            f"nothing but the values of its voxels says that this is {'a CT' if kind == 'ct' else 'an MRI'}; "
+            "send the kind with the study to be sure"
+        )
+        return Decision(kind, "content", decision.sources)
+
+    def _kind_by_content(self, sources: list[Source]) -> Kind:
+        """CT where a volume has Hounsfield units."""
+        for number, source in enumerate(sources):
+            path, info = stored(self._job, source, f"look-{number}.nii.gz")
+            path.unlink()
+            if looks_like_ct(info):
+                return "ct"
+        return "brain-mri"
+
+    def _pseudonym(self, dicom: DicomFiles) -> str:
+        """What the patient is called: as given, else derived from the Patient ID, else as generated."""
+        study = self._study
+        if not dicom.images:
+            return study.patient_id
+        pseudonyms = Pseudonyms(pseudonym_secret(self._services), study.tenant_id)
+        derived = pseudonym_of(dicom.images, pseudonyms)
+        return derived if derived and study.patient_id_source != "given" else study.patient_id
+
+    def _make(self, decision: Decision, dicom: DicomFiles, contents: Contents) -> _Made:
+        job, notes = self._job, self._notes
+        kind, sources = decision.kind, decision.sources
+        images = [image for image in dicom.images if KINDS.get(image.modality) == kind]
+        if kind == "ct":
+            return _Made(*make_ct(job, sources, images, notes))
+        if kind == "brain-mri":
+            return _Made(*make_brain_mri(job, sources, images, notes))
+        if kind == "oct":
+            return _Made(make_oct(job, sources, images, notes))
+        if images:  # a DICOM slide is made once its files are clean
+            return _Made()
+        return _Made(make_slide(job, sources, contents))
+
+    def _stored(
+        self,
+        decision: Decision,
+        made: _Made,
+        series: list[Callable[[Place], DicomSeries]],
+        patient: Patient | None,
+        hashes: dict[UUID, str],
+        digest: str,
+    ) -> Outcome:
+        assert decision.kind is not None, "decided by now"
+        place = Place(self._services.storage, self._names, self._study.tenant_id, self._study.id)
+        rows = [store_file(place, file) for file in made.files]
+        if self._job.settings.keep_originals:
+            rows += [keep_original(place, file, hashes[file.id]) for file in self._files]
+        details: dict[str, Any] = {"kind_source": decision.source, **self._notes.as_details()}
+        details["modalities"] = sorted({file.modality for file in made.files if file.modality})
+        return Outcome(
+            decision.kind, details, rows, [store(place) for store in series], patient, hashes, digest
+        )
+
+
+def accept(unit: UnitOfWork, study_id: UUID, outcome: Outcome) -> None:
     """The study can be analysed. Announced once, also when a second event of the upload is under way."""
-    if IngestRepository(unit.session).mark_ingested(study.id, files):
-        unit.emit(StudyIngested(study_id=study.id, kind=study.kind))
+    repository = IngestRepository(unit.session)
+    study = repository.lock_receiving(study_id)
+    if study is None:
+        return
+    patient, names = outcome.patient, unit.services.once(name_ring)
+    if patient is not None:
+        if study.patient_id_source == "generated" and patient.pseudonym != study.patient_id:
+            study.patient_id, study.patient_id_source = patient.pseudonym, "dicom"
+        if study.patient_name_sealed is None and patient.name:
+            study.patient_name_sealed = names.seal(patient.name, study.id)
+        study.scan_date = study.scan_date or patient.scan_date
+    study.kind, study.details, study.digest = outcome.kind, outcome.details, outcome.digest
+    repository.mark_ingested(study, outcome.files, outcome.series, outcome.hashes)
+    unit.emit(StudyIngested(study_id=study.id, kind=outcome.kind))
 
 
 def reject(unit: UnitOfWork, study: Study, reason: str) -> None:
     """Refuse the study; `forget` follows by its event and leaves nothing of the files."""
     if IngestRepository(unit.session).mark_rejected(study.id, reason):
-        unit.emit(StudyRejected(study_id=study.id, kind=study.kind, reason=reason))
+        unit.emit(StudyRejected(study_id=study.id, kind=study.kind, reason=reason))  # type: ignore[arg-type]
+
+
+def hold(unit: UnitOfWork, study: Study, held: Held) -> None:
+    """Keep the study as it is until a person has looked at its images."""
+    IngestRepository(unit.session).mark_held(study.id, held.codes, held.message)
+
+
+def forget_received(unit: UnitOfWork, study_id: UUID) -> None:
+    """Delete what was received of a study that is not being received any more: objects first, then rows."""
+    from functions.ingest.objects import remove_taken  # it declares its handlers on this function
+
+    files = IngestRepository(unit.session).spent(study_id)
+    incoming = [file.key for file in files if file.bucket == "incoming"]
+    remove_taken(unit.services, unit.tenant_id, study_id, incoming)
+    for file in files:
+        if file.bucket != "incoming":
+            unit.storage.delete(file.bucket, file.key)
+        unit.session.delete(file)
 
 
 def forget(unit: UnitOfWork, study_id: UUID) -> None:
     """Delete every object of a study."""
+    forget_received(unit, study_id)
     unit.storage.delete_prefix("studies", f"{unit.tenant_id}/{study_id}/")
-
-
-@contextmanager
-def _fault_of(number: int | None = None) -> Iterator[None]:
-    """Whatever the block finds wrong is the files' fault; said of file `number`, never by its name."""
-    try:
-        yield
-    except UnusableFiles:
-        raise
-    except (Invalid, TooLarge, UnsupportedImage) as error:
-        raise UnusableFiles(f"file {number}: {error.detail}" if number else error.detail) from error
-
-
-def _check_sizes(paths: Sequence[Path], limits: Limits) -> None:
-    """Raises TooLarge when the study's volumes together are over the limit of one."""
-    total = 0
-    for number, path in enumerate(paths, 1):
-        with _fault_of(number):
-            total += read_layout(path, limits).bytes_in_memory
-    if total > limits.max_bytes:
-        raise TooLarge(
-            f"the volumes of the study take {total / 2**20:,.0f} MiB when decompressed; "
-            f"the limit is {limits.max_bytes / 2**20:,.0f} MiB for all of them together"
-        )
-
-
-def _check(path: Path, limits: Limits, number: int) -> NiftiInfo:
-    with _fault_of(number):
-        info = check_nifti(path, limits)
-    check_head(_grid(info), f"file {number}")
-    return info
-
-
-def _told_apart(
-    names: Sequence[str], files: Sequence[StudyFile], paths: Sequence[Path], limits: Limits
-) -> list[ModalityGuess]:
-    images: list[Callable[[], Volume]] = [partial(read_nifti, path, limits) for path in paths]
-    declared = [file.declared_modality for file in files]
-    return assign_modalities(list(zip(names, declared, images, strict=True)))
-
-
-def _check_same_region(infos: Sequence[NiftiInfo], guesses: Sequence[ModalityGuess]) -> None:
-    for info, guess in zip(infos[1:], guesses[1:], strict=True):
-        labels = (guesses[0].modality.upper(), guess.modality.upper())
-        check_same_region(_grid(infos[0]), _grid(info), labels)
-
-
-def _grid(info: NiftiInfo) -> Volume:
-    """An empty volume where the image lies; takes no memory."""
-    return Volume(np.broadcast_to(np.uint8(0), info.shape), info.affine)
-
-
-def _details(info: NiftiInfo, guess: ModalityGuess) -> dict[str, Any]:
-    return {
-        "modality_source": guess.source,
-        "modality_confidence": guess.confidence,
-        "shape": list(info.shape),
-        "affine": info.affine.tolist(),
-        "affine_source": info.affine_source,
-        "spacing_mm": [round(spacing, 4) for spacing in info.spacing],
-    }

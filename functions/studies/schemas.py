@@ -1,23 +1,27 @@
-"""Wire types of the studies function."""
+"""Wire types of studies."""
 
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 
 class FileOut(BaseModel):
-    """One file of a study: what it is and how that was told."""
+    """One file of a study: what it is, how that was told, and where it can be fetched."""
 
     id: UUID
     filename: str
+    """As it was sent."""
     role: str
     modality: str | None
     media_type: str | None
     size: int
     sha256: str | None
     details: dict[str, Any]
+    url: str | None = Field(
+        description="null for what still waits for ingest, and for kept originals, which only administrators may fetch"
+    )
 
 
 class FindingOut(BaseModel):
@@ -80,13 +84,21 @@ class StudySummary(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID
-    kind: str | None
+    kind: str | None = Field(description="null until ingest has seen what was sent")
+    name: str | None = Field(description="what its owner calls it; kept encrypted")
     patient_id: str
+    patient_id_source: str = Field(
+        description="`given`, `generated`, or `dicom`: stands for the Patient ID of the images"
+    )
+    case_id: UUID | None
     scan_date: date | None
     status: str
     progress: int
     step: str | None
     message: str | None
+    held: list[str] | None = Field(
+        description="why a person has to look before the images are used; see POST /studies/{id}/release"
+    )
     modalities: list[str]
     owner_id: UUID
     created_at: datetime
@@ -98,7 +110,11 @@ class StudyOut(StudySummary):
     """A study whole."""
 
     patient_name: str | None
+    released_by: UUID | None
     files: list[FileOut]
+    ingest: dict[str, Any] = Field(
+        description="what ingest found and chose: sequences, series, warnings; by kind"
+    )
     task: TaskOut | None
     results: Results | None
 

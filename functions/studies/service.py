@@ -4,23 +4,40 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
+from functions.studies.files.service import artifact_out, file_out
 from functions.studies.repository import StudyRepository
-from functions.studies.schemas import ArtifactOut, FileOut, FindingOut, Results, StudyOut, TaskOut
-from shared.db.models import Artifact, InferenceTask, Study, StudyFile, TaskState
+from functions.studies.schemas import FindingOut, Results, StudyOut, StudySummary, TaskOut
+from shared.db.models import InferenceTask, Study, TaskState
 from shared.errors import NotFound
 from shared.runtime import UnitOfWork
 from shared.security.audit import Detail
+from shared.security.principal import Principal
 from shared.security.sealing import name_ring
 
-S = TypeVar("S", bound=StudyOut)
+S = TypeVar("S", bound=StudySummary)
+W = TypeVar("W", bound=StudyOut)
+NOUNS = {"brain-mri": "scan", "slide": "slide"}
+"""What a study is called by the routes that show one kind of them."""
 
 
 def find_study(studies: StudyRepository, id: UUID, kind: str | None = None) -> Study:
     """The study, or NotFound also where the viewer may not see it."""
     study = studies.get(id, kind)
     if study is None:
-        raise NotFound(f"no {'scan' if kind else 'study'} {id}")
+        raise missing(id, kind)
     return study
+
+
+def lock_study(studies: StudyRepository, id: UUID, kind: str | None = None) -> Study:
+    """The same; nobody else changes it until the transaction ends."""
+    for study in studies.lock([id], kind):
+        return study
+    raise missing(id, kind)
+
+
+def missing(id: UUID, kind: str | None) -> NotFound:
+    """The error of a study that is not there, or not for the viewer."""
+    return NotFound(f"no {NOUNS[kind] if kind else 'study'} {id}")
 
 
 def note_access(
@@ -36,7 +53,15 @@ def note_list(unit: UnitOfWork, rows: Sequence[Study]) -> None:
     unit.audit("study.list", details={"studies": [study.id for study in rows], "patients": patients})
 
 
-def describe_study(unit: UnitOfWork, studies: StudyRepository, study: Study, form: type[S]) -> S:
+def summary_of(unit: UnitOfWork, study: Study, form: type[S]) -> S:
+    """The study as lists show it."""
+    fields = {name: getattr(study, name) for name in form.model_fields if hasattr(study, name)}
+    return form.model_validate({**fields, "name": name_of(unit, study), "modalities": modalities_of(study)})
+
+
+def describe_study(
+    unit: UnitOfWork, viewer: Principal, studies: StudyRepository, study: Study, form: type[W]
+) -> W:
     """The study whole, in the form that the route answers with."""
     note_access(unit, "study.read", study)
     task = studies.newest_task(study.id)
@@ -44,9 +69,11 @@ def describe_study(unit: UnitOfWork, studies: StudyRepository, study: Study, for
     return form.model_validate(
         {
             **fields,
-            "patient_name": _name_of(unit, study),
-            "files": [_file_out(unit, file) for file in study.files],
+            "name": name_of(unit, study),
+            "patient_name": _patient_name(unit, study),
+            "files": [file_out(unit, viewer, file) for file in study.files],
             "modalities": modalities_of(study),
+            "ingest": study.details,
             "task": TaskOut.model_validate(task) if task else None,
             "results": _results(studies, task) if task and task.state == TaskState.SUCCESS else None,
         },
@@ -60,27 +87,13 @@ def modalities_of(study: Study) -> list[str]:
     return found
 
 
-def find_artifact(studies: StudyRepository, study: Study, role: str) -> Artifact:
-    """The newest task's artifact of that role. Raises NotFound that lists the roles there are."""
-    task = studies.newest_task(study.id)
-    made = studies.artifacts(task.id) if task else []
-    for artifact in made:
-        if artifact.role == role:
-            return artifact
-    roles = ", ".join(artifact.role for artifact in made) or "none yet"
-    raise NotFound(f"study {study.id} has no artifact {role!r}; it has: {roles}")
+def name_of(unit: UnitOfWork, study: Study) -> str | None:
+    """What its owner calls it."""
+    return unit.services.once(name_ring).open_if_possible(study.name_sealed, study.id)
 
 
-def artifact_out(artifact: Artifact) -> ArtifactOut:
-    """An artifact with the URL that serves it."""
-    return ArtifactOut(
-        role=artifact.role,
-        media_type=artifact.media_type,
-        filename=artifact.filename,
-        size=artifact.size,
-        sha256=artifact.sha256,
-        url=f"/api/studies/{artifact.study_id}/artifacts/{artifact.role}",
-    )
+def _patient_name(unit: UnitOfWork, study: Study) -> str | None:
+    return unit.services.once(name_ring).open_if_possible(study.patient_name_sealed, study.id)
 
 
 def _results(studies: StudyRepository, task: InferenceTask) -> Results:
@@ -92,20 +105,3 @@ def _results(studies: StudyRepository, task: InferenceTask) -> Results:
         modalities=task.results.get("modalities", {}),
         warnings=task.results.get("warnings", []),
     )
-
-
-def _file_out(unit: UnitOfWork, file: StudyFile) -> FileOut:
-    return FileOut(
-        id=file.id,
-        filename=unit.services.once(name_ring).filename_if_possible(file),
-        role=file.role,
-        modality=file.modality,
-        media_type=file.media_type,
-        size=file.size,
-        sha256=file.sha256,
-        details=file.details,
-    )
-
-
-def _name_of(unit: UnitOfWork, study: Study) -> str | None:
-    return unit.services.once(name_ring).open_if_possible(study.patient_name_sealed, study.id)

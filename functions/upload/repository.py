@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from shared.db.models import InferenceTask, Study, StudyStatus, TaskState, Tenant
+from functions.upload.parts.repository import IS_WAITING
+from shared.db.models import InferenceTask, Study, StudyFile, StudyStatus, TaskState, Tenant, Upload
 
 
 class UploadRepository:
@@ -27,6 +28,13 @@ class UploadRepository:
             )
         )
 
+    def attach(self, uploads: Sequence[Upload], study_id: UUID) -> None:
+        """Note which study has these uploads; they expire no more, and if it is deleted they are over."""
+        for upload in uploads:
+            upload.study_id = study_id
+            upload.expires_at = func.now()
+        self._session.flush()
+
     def has_tenant(self, id: UUID) -> bool:
         """Whether there is such a tenant."""
         return self._session.get(Tenant, id) is not None
@@ -36,9 +44,19 @@ class UploadRepository:
         query = select(Study.id).where(Study.id.in_(ids), Study.status != StudyStatus.REJECTED)
         return set(self._session.scalars(query))
 
+    def named(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys in the bucket `incoming` that a study's file has, or an upload that no study has yet.
+
+        One statement, so that an upload is not missed while it passes from the one to the other.
+        """
+        files = select(StudyFile.key).where(StudyFile.bucket == "incoming", StudyFile.key.in_(keys))
+        uploads = select(Upload.key).where(Upload.key.in_(keys), IS_WAITING)
+        return set(self._session.scalars(files.union(uploads)))
+
     def restart_ingest(self, study: Study) -> bool:
         """Take back that ingest gave up; False when it did not, or when somebody else took it back."""
-        return self._change(study, StudyStatus.RECEIVING, Study.message.is_not(None), message=None)
+        given_up = Study.message.is_not(None) & Study.step.is_distinct_from("held")
+        return self._change(study, StudyStatus.RECEIVING, given_up, message=None)
 
     def restart_analysis(self, study: Study) -> bool:
         """Take back that the newest analysis failed; False when it did not, or when somebody else took it back."""

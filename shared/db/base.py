@@ -23,7 +23,11 @@ class Base(DeclarativeBase):
     """Every table's base: named constraints, UTC times, JSONB objects."""
 
     metadata = MetaData(naming_convention=NAMES)
-    type_annotation_map = {datetime: DateTime(timezone=True), dict[str, Any]: JSONB, list[str]: JSONB}
+    type_annotation_map = {
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: JSONB(none_as_null=True),
+    }
 
 
 class Identified:

@@ -38,18 +38,32 @@ _SUFFIXES = {
 _KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes) | {".mrxs"}
 
 
-def identify(path: Path, limits: Limits | None = None) -> Identified:
+def identify(path: Path, limits: Limits | None = None, *, slides: bool = True) -> Identified:
     """What the file at `path` is, whatever its name; a name that says otherwise is told as `details["named"]`.
 
     Headers are checked (sizes, geometry, places inside the file), pixels are not read. Raises UnsupportedImage,
-    Invalid or TooLarge; the message says what was seen and what would be right.
+    Invalid or TooLarge; the message says what was seen and what would be right. slides: whether OpenSlide is asked
+    here about what may be a slide (`may_be_slide`); who does not trust the file asks it in a process of its own.
     """
     with path.open("rb") as file:
         found = recognise(FileSource(file, path))
     _check_volume(path, found.format, limits or Limits())
-    if found.format in _MAYBE_SLIDES:
-        found = _slide_or_not(path, found)
+    if slides and may_be_slide(found):
+        found = as_slide(found, vendor_of(path))
     return _with_name(path, found)
+
+
+def may_be_slide(found: Identified) -> bool:
+    """Whether only OpenSlide can tell if it is a slide."""
+    return found.format in _MAYBE_SLIDES
+
+
+def vendor_of(path: Path) -> str | None:
+    """OpenSlide's name of the vendor of a slide; None for what is no slide. Raises UnsupportedImage."""
+    try:
+        return OpenSlide.detect_format(path)
+    except OpenSlideError as error:
+        raise UnsupportedImage("OpenSlide cannot read the slide's headers; the file is damaged.") from error
 
 
 def _check_volume(path: Path, format: Format, limits: Limits) -> None:
@@ -61,11 +75,8 @@ def _check_volume(path: Path, format: Format, limits: Limits) -> None:
         read_metaimage_layout(path, limits)
 
 
-def _slide_or_not(path: Path, found: Identified) -> Identified:
-    try:
-        vendor = OpenSlide.detect_format(path)
-    except OpenSlideError as error:
-        raise UnsupportedImage("OpenSlide cannot read the slide's headers; the file is damaged.") from error
+def as_slide(found: Identified, vendor: str | None) -> Identified:
+    """What a file that may be a slide is, by what OpenSlide said of it. Raises UnsupportedImage."""
     if vendor is not None:
         shown = found.format if found.format in (Format.ZEISS_CZI, Format.SAKURA) else Format.SLIDE_TIFF
         return Identified(shown, "slide", details={**found.details, "vendor": vendor})

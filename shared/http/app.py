@@ -12,6 +12,7 @@ from shared.http.docs import docs_router
 from shared.http.events import events_router
 from shared.http.headers import SecurityHeaders
 from shared.http.health import Readiness, health_router
+from shared.http.idempotency import install_replays
 from shared.http.middleware import HeadAsGet, Observed, PathForms, TokenFirst, TrustedProxies
 from shared.http.older_routes import OlderRoute, OlderRoutes
 from shared.http.openapi import describe_problems
@@ -40,6 +41,7 @@ def create_api(
     api.state.services = services
     api.add_middleware(TokenFirst, services=services)
     install_problem_handlers(api)
+    install_replays(api)
     routers: list[APIRouter] = [function.router for function in functions if function.router is not None]
     for router in [*routers, events_router(), health_router(readiness), docs_router()]:
         api.include_router(router)

@@ -64,7 +64,10 @@ class PathForms:
 
 
 class HeadAsGet:
-    """HEAD is answered wherever GET is: with its headers and no body (RFC 9110 §9.3.2)."""
+    """HEAD is answered wherever GET is: with its headers and no body (RFC 9110 §9.3.2), and as for the whole (§14.2).
+
+    The answer ends with its head: a file that would be streamed after it is read no further.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -75,9 +78,12 @@ class HeadAsGet:
             return
 
         async def without_body(message: Message) -> None:
-            await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
 
-        await self.app({**scope, "method": "GET"}, receive, without_body)
+        headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+        await self.app({**scope, "method": "GET", "headers": headers}, receive, without_body)
 
 
 class TokenFirst:

@@ -1,14 +1,17 @@
-"""Cursor pagination over UUIDv7 ids, newest first."""
+"""Cursor pagination over UUIDv7 ids, newest first, or in an order that the caller chose."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Query, Response
 from pydantic import BaseModel
-from sqlalchemy import Select, select
+from sqlalchemy import Select, literal, select, tuple_
 from sqlalchemy.orm import Session
 from starlette.requests import Request
+
+from shared.errors import Invalid
 
 T = TypeVar("T")
 
@@ -18,6 +21,19 @@ class Page(BaseModel, Generic[T]):
 
     items: list[T]
     next_cursor: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a list is sorted: by `column`, which is never null, and rows that are alike in it by their id."""
+
+    column: Any
+    ascending: bool
+
+
+def order_of(sort: str, columns: Mapping[str, Any]) -> Order:
+    """What `?sort=` asks for: a name of `columns`, with `-` before it for the largest first."""
+    return Order(columns[sort.removeprefix("-")], not sort.startswith("-"))
 
 
 class Paging:
@@ -45,7 +61,29 @@ class Paging:
             # An unknown cursor names no place: the page after it is empty.
             place = select(by).where(id_column == self.cursor).scalar_subquery()
             query = query.where(by < (place if by is order else self.cursor))
-        rows = session.scalars(query.order_by(by.desc()).limit(self.limit + 1)).all()
+        return self._page(session, query.order_by(by.desc()), id_column)
+
+    def fetch_sorted(
+        self, session: Session, query: Select[T], id_column: Any, order: Order
+    ) -> tuple[Sequence[T], UUID | None]:
+        """The same in another order. Raises Invalid where the row that the cursor names is gone."""
+        keys = [id_column] if order.column is id_column else [order.column, id_column]
+        if self.cursor is not None:
+            row, place = tuple_(*keys), tuple_(*self._place(session, keys))
+            query = query.where(row > place if order.ascending else row < place)
+        directed = [key.asc() if order.ascending else key.desc() for key in keys]
+        return self._page(session, query.order_by(*directed), id_column)
+
+    def _place(self, session: Session, keys: Sequence[Any]) -> list[Any]:
+        if len(keys) == 1:  # ids tell their place by themselves
+            return [literal(self.cursor)]
+        found = session.execute(select(*keys).where(keys[-1] == self.cursor)).one_or_none()
+        if found is None:
+            raise Invalid.of("cursor", "what it names is there no more; begin the list again")
+        return [literal(value) for value in found]
+
+    def _page(self, session: Session, query: Select[T], id_column: Any) -> tuple[Sequence[T], UUID | None]:
+        rows = session.scalars(query.limit(self.limit + 1)).all()
         if len(rows) <= self.limit:
             return rows, None
         rows = rows[: self.limit]

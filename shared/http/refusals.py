@@ -15,7 +15,15 @@ from shared.runtime.unit import unit_of_work
 from shared.security.audit import Actor, Detail
 from shared.security.principal import Principal
 
-SUBJECTS = {"studies": "study", "scans": "study", "reports": "report", "users": "user", "auth": "api_key"}
+SUBJECTS = {
+    "studies": "study",
+    "scans": "study",
+    "slides": "study",
+    "cases": "case",
+    "reports": "report",
+    "users": "user",
+    "auth": "api_key",
+}
 """First segment of a route → what its `id` is the id of."""
 
 

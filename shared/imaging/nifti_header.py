@@ -93,7 +93,7 @@ class Layout:
     """Where the voxels lie in the decompressed stream and what they mean.
 
     dtype: as stored, byte order included. affine: voxel → RAS+ mm.
-    slope, intercept: value = stored × slope + intercept.
+    slope, intercept: value = stored × slope + intercept. header: the fields that place and type voxels.
     """
 
     version: int
@@ -104,6 +104,7 @@ class Layout:
     affine_source: AffineSource
     slope: float
     intercept: float
+    header: np.void
 
     @property
     def voxels(self) -> int:
@@ -148,7 +149,7 @@ def parse_header(block: bytes, limits: Limits) -> Layout:
     check_affine(affine)
     slope, intercept = _scaling(float(header["scl_slope"]), float(header["scl_inter"]))
     version = 1 if len(block) == 348 else 2
-    return Layout(version, shape, dtype, offset, affine, source, slope, intercept)
+    return Layout(version, shape, dtype, offset, affine, source, slope, intercept, header)
 
 
 def check_affine(affine: NDArray[np.float64]) -> None:

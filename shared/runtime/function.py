@@ -1,10 +1,13 @@
 """A function: a name, its routes, and what it does on which event. How it is hosted is no part of it."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from shared.config import Settings
 from shared.events.base import Event
+from shared.runtime.services import Services
 from shared.runtime.unit import UnitOfWork
 from shared.runtime.work import LongWork
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Event)
 OnDead = Callable[[Any, UnitOfWork, str], None]
+Seconds = float | Callable[[Settings], float]
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,22 @@ class Handler:
     on_dead: OnDead | None = None
 
 
+@dataclass(frozen=True)
+class Chore:
+    """What is done again and again, on no event. It may run in several processes at once, so it must bear that."""
+
+    name: str
+    every: Seconds
+    run: Callable[[Services], int]
+    """Does what there is to do now; returns how much that was."""
+    at_start: bool = False
+    """Whether it runs when the process starts, too."""
+
+    def seconds(self, settings: Settings) -> float:
+        """Seconds from the end of one run to the next."""
+        return self.every(settings) if callable(self.every) else self.every
+
+
 @dataclass
 class Function:
     """One deployable function, and the name of its consumer group."""
@@ -32,6 +52,9 @@ class Function:
     name: str
     router: "APIRouter | None" = None
     handlers: dict[type[Event], Handler] = field(default_factory=dict)
+    chores: list[Chore] = field(default_factory=list)
+    companions: list[Callable[[Services], AbstractContextManager[object]]] = field(default_factory=list)
+    """What runs beside the function for as long as its process handles events, such as a listener on a port."""
 
     def on(
         self, event: type[E], *, on_dead: Callable[[E, UnitOfWork, str], None] | None = None
@@ -48,6 +71,30 @@ class Function:
     ) -> Callable[[Callable[[E, LongWork], None]], Callable[[E, LongWork], None]]:
         """Declare a handler that runs for seconds to hours, outside a transaction, under a renewed lease."""
         return self._register(event, on_dead, long=True)
+
+    def every(
+        self, seconds: Seconds, name: str, *, at_start: bool = False
+    ) -> Callable[[Callable[[Services], int]], Callable[[Services], int]]:
+        """Declare a chore, run by `hounsfield up` and by `hounsfield chores run NAME`.
+
+        seconds: a number, or a function of the settings.
+        """
+
+        def register(run: Callable[[Services], int]) -> Callable[[Services], int]:
+            self.chores.append(Chore(name, seconds, run, at_start))
+            return run
+
+        return register
+
+    def beside(
+        self, companion: Callable[[Services], AbstractContextManager[object]]
+    ) -> Callable[[Services], AbstractContextManager[object]]:
+        """Declare what runs beside the function: it is entered when the process starts to work and left when it stops.
+
+        One that the settings turn off is an empty context.
+        """
+        self.companions.append(companion)
+        return companion
 
     def _register(self, event: type[E], on_dead: OnDead | None, *, long: bool) -> Callable[[Any], Any]:
         if event in self.handlers:

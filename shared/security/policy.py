@@ -33,8 +33,8 @@ class Action(StrEnum):
 
 
 MEANING: Mapping[Action, str] = {
-    Action.STUDIES_READ: "see studies, their patients, files and results",
-    Action.STUDIES_WRITE: "send studies, have them analysed, change and delete them",
+    Action.STUDIES_READ: "see cases and studies, their patients, files and results",
+    Action.STUDIES_WRITE: "make cases, send studies, have them analysed, change and delete them",
     Action.REPORTS_READ: "read reports",
     Action.ACCOUNT_READ: "see one's own account",
     Action.ACCOUNT_WRITE: "change one's own profile and password, end one's sessions",

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, LargeBinary, SQLColumnExpression, func, nu
 from sqlalchemy.orm import InstrumentedAttribute
 
 from shared.config import Settings
-from shared.db.models import Study, StudyFile
+from shared.db.models import Study, StudyFile, Upload
 from shared.db.session import Database
 from shared.errors import Conflict, NotFound
 from shared.runtime.services import Services
@@ -37,8 +37,8 @@ class Sealed:
 
     kind: str
     """What its rows are."""
-    row: type[Study] | type[StudyFile]
-    column: InstrumentedAttribute[bytes | None]
+    row: type[Study] | type[StudyFile] | type[Upload]
+    column: InstrumentedAttribute[bytes | None] | InstrumentedAttribute[bytes]
     clear: SQLColumnExpression[Any]
     """Where older rows have the name in clear, if they have."""
 
@@ -50,7 +50,10 @@ class Sealed:
 
 SEALED = (
     Sealed("study", Study, Study.patient_name_sealed, null()),
+    Sealed("study", Study, Study.name_sealed, null()),
     Sealed("file", StudyFile, StudyFile.filename_sealed, StudyFile.filename),
+    Sealed("upload", Upload, Upload.filename_sealed, null()),
+    Sealed("upload", Upload, Upload.patient_name_sealed, null()),
 )
 
 
@@ -60,7 +63,7 @@ class Resealed:
 
     tenant_id: UUID
     kind: str
-    """What they are the names of: `study` (its patient's name) or `file`."""
+    """What they are the names of: `study` (its own or its patient's name), `file` or `upload` (as `study` and `file`)."""
     count: int
     broken: tuple[UUID, ...]
     """Those whose name no key opens; they stay as they are."""

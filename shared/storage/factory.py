@@ -21,16 +21,30 @@ def make_storage(settings: Settings, base_url: str, secret: Secret) -> Storage:
 
     base_url: where clients reach the upload function; secret: signs the folder store's URLs. Unused for S3.
     """
-    if settings.storage_url is None:
-        return FolderStorage(settings.objects_dir, UrlSigner(secret), base_url)
-    url = urlsplit(settings.storage_url)
-    if url.scheme == "file":
-        return FolderStorage(_folder(url), UrlSigner(secret), base_url)
+    root = folder_root(settings)
+    if root is not None:
+        return FolderStorage(root, UrlSigner(secret), base_url)
+    url = urlsplit(settings.storage_url or "")
     if url.scheme == "s3":
-        return S3Storage(make_client(settings, _endpoint(settings, url)), settings.bucket_prefix)
+        client = make_client(settings, _endpoint(settings, url))
+        return S3Storage(client, settings.bucket_prefix, settings.work_dir)
     raise ValueError(
         f"HOUNSFIELD_STORAGE_URL is s3://[host:port] or file:///folder, not {settings.storage_url!r}"
     )
+
+
+def folder_root(settings: Settings) -> Path | None:
+    """The folder store's root; None with another store."""
+    if settings.storage_url is None:
+        return settings.objects_dir
+    url = urlsplit(settings.storage_url)
+    return _folder(url) if url.scheme == "file" else None
+
+
+def s3_endpoint(settings: Settings) -> str | None:
+    """Where the S3 service is; None for AWS's own, and with another store."""
+    url = urlsplit(settings.storage_url or "")
+    return _endpoint(settings, url) if url.scheme == "s3" else None
 
 
 def make_client(settings: Settings, endpoint: str | None) -> Any:

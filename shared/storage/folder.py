@@ -8,17 +8,29 @@ Folders are made with mode 0700 and files with 0600: nobody but the owner reads 
 import hashlib
 import os
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 from shared.errors import Conflict, Unavailable
 from shared.storage.blocks import feed, stream_of
-from shared.storage.disk import Lock, Scratch, disk_errors, make_folder, sync, write
+from shared.storage.disk import Lock, Scratch, disk_errors, make_folder, private, sync, write
 from shared.storage.keys import check_key, check_prefix, check_range, is_key
-from shared.storage.parts import check_number, match_parts
-from shared.storage.port import BUCKETS, Bucket, ObjectNotFound, ObjectRef, Part, Storage, UploadNotFound
+from shared.storage.part_writer import PartWriter
+from shared.storage.parts import check_number, check_part_bytes, check_whole, match_parts
+from shared.storage.port import (
+    BUCKETS,
+    PART_BYTES,
+    WHOLE,
+    Bucket,
+    ObjectNotFound,
+    ObjectRef,
+    Part,
+    Storage,
+    UploadNotFound,
+)
 from shared.storage.sidecars import Sidecar, Sidecars
 from shared.storage.signing import Grant, UrlSigner
 from shared.storage.tree import Absent, Blocked, Tree
@@ -44,6 +56,7 @@ class FolderStorage(Storage):
             self._scratch.sweep()
             self._sidecars = Sidecars(root / ".meta", self._scratch)
             self._uploads = Uploads(root / ".uploads", self._scratch)
+            self._uploads.sweep()
         self._lock = Lock(root / ".lock")
 
     def put(
@@ -53,13 +66,12 @@ class FolderStorage(Storage):
         digest = hashlib.sha256()
         with self._scratch.file() as handle:
             feed(stream_of(data), digest.update, partial(write, handle))
-            return self._publish(handle, bucket, key, digest.hexdigest(), media_type)
+            sync(handle)
+            return self._publish(Path(handle.name), bucket, key, digest.hexdigest(), media_type)
 
     def head(self, bucket: Bucket, key: str) -> ObjectRef:
         info, sidecar = self._facts(bucket, key)
-        return ObjectRef(
-            bucket=bucket, key=key, size=info.st_size, sha256=sidecar.sha256 if sidecar else None
-        )
+        return _described(bucket, key, info, sidecar.sha256 if sidecar else None)
 
     def media_type(self, bucket: Bucket, key: str) -> str | None:
         """The media type given when the object was written. Raises ObjectNotFound."""
@@ -94,9 +106,33 @@ class FolderStorage(Storage):
                 return
             self._sidecars.remove(bucket, key)
 
-    def start_multipart(self, bucket: Bucket, key: str, media_type: str | None = None) -> str:
+    def copy(self, source_bucket: Bucket, source_key: str, bucket: Bucket, key: str) -> ObjectRef:
         check_key(bucket, key)
-        return self._uploads.start(Manifest(bucket=bucket, key=key, media_type=media_type))
+        _, sidecar = self._facts(source_bucket, source_key)
+        with self._scratch.path() as path:
+            # What somebody else put here may be overwritten in place; what we wrote never is, so a name is enough.
+            if not (sidecar and self._linked(source_bucket, source_key, path)):
+                self._duplicate(source_bucket, source_key, path)
+            sha256, media_type = (sidecar.sha256, sidecar.media_type) if sidecar else (None, None)
+            return self._publish(path, bucket, key, sha256, media_type)
+
+    @contextmanager
+    def local_path(self, bucket: Bucket, key: str, name: str = WHOLE) -> Iterator[Path]:
+        check_key(bucket, key)
+        with self._scratch.folder() as folder:
+            path = folder / name
+            if not self._linked(bucket, key, path):
+                self._duplicate(bucket, key, path)
+            yield path
+
+    def start_multipart(
+        self, bucket: Bucket, key: str, media_type: str | None = None, part_bytes: int = PART_BYTES
+    ) -> str:
+        check_key(bucket, key)
+        check_part_bytes(part_bytes)
+        return self._uploads.start(
+            Manifest(bucket=bucket, key=key, media_type=media_type, part_bytes=part_bytes)
+        )
 
     def sign_part(self, bucket: Bucket, key: str, upload_id: str, number: int, expires: timedelta) -> str:
         check_number(number)
@@ -105,12 +141,19 @@ class FolderStorage(Storage):
         grant = Grant("part", bucket, key, upload_id=upload_id, number=number)
         return self._base_url + self._signer.sign(grant, expires)
 
-    def put_part(self, upload_id: str, number: int, stream: IO[bytes]) -> Part:
-        """Receive a part, read to its end, for a verified URL. Raises UploadNotFound, Unavailable.
+    def receive_part(self, upload_id: str, number: int, declared: int = 0) -> PartWriter:
+        """A writer of a part, for a verified URL; the caller closes it. `declared` is the size that the sender tells.
 
-        The HTTP answer carries the part's ETag, in quotes, in its ETag header.
+        Raises UploadNotFound, PartBusy, TooLarge, Unavailable. Unlike in S3, what was received of that part before is
+        gone from here on. The HTTP answer carries the part's ETag, in quotes, in its ETag header.
         """
-        return self._uploads.put(upload_id, number, stream)
+        return self._uploads.receive(upload_id, number, declared)
+
+    def put_part(self, upload_id: str, number: int, stream: IO[bytes]) -> Part:
+        """Receive a part from a stream, read to its end. Raises as `receive_part`, and TooLarge."""
+        with self.receive_part(upload_id, number) as writer:
+            feed(stream, writer.write)
+            return writer.finish()
 
     def list_parts(self, bucket: Bucket, key: str, upload_id: str) -> list[Part]:
         check_key(bucket, key)
@@ -119,14 +162,14 @@ class FolderStorage(Storage):
 
     def complete_multipart(self, bucket: Bucket, key: str, upload_id: str, parts: list[Part]) -> ObjectRef:
         check_key(bucket, key)
-        digest = hashlib.sha256()
         with self._uploads.held(upload_id) as manifest:
             _check_upload(manifest, bucket, key)
             chosen = match_parts(parts, self._uploads.received(upload_id))
-            with self._scratch.file() as handle:
-                self._uploads.join(upload_id, chosen, digest.update, partial(write, handle))
-                ref = self._publish(handle, bucket, key, digest.hexdigest(), manifest.media_type)
-            self._uploads.drop(upload_id)
+            check_whole(chosen)
+            path = self._uploads.seal(upload_id, chosen)
+            ref = self._publish(path, bucket, key, None, manifest.media_type)
+            with suppress(UploadNotFound):  # a process that starts sweeps it up
+                self._uploads.drop(upload_id)
         return ref
 
     def abort_multipart(self, bucket: Bucket, key: str, upload_id: str) -> None:
@@ -150,11 +193,10 @@ class FolderStorage(Storage):
             pass
 
     def _publish(
-        self, handle: IO[bytes], bucket: Bucket, key: str, sha256: str, media_type: str | None
+        self, source: Path, bucket: Bucket, key: str, sha256: str | None, media_type: str | None
     ) -> ObjectRef:
-        """Give the written file its name. Raises Conflict where the key clashes with another object's."""
-        sync(handle)
-        info = os.fstat(handle.fileno())
+        """Give a file that is on the disk its name. Raises Conflict where the key clashes with another object's."""
+        info = source.stat()
         segments, tree = check_key(bucket, key), self._tree(bucket)
         sidecar = Sidecar(
             key=key, size=info.st_size, mtime_ns=info.st_mtime_ns, sha256=sha256, media_type=media_type
@@ -164,7 +206,7 @@ class FolderStorage(Storage):
                 # One lock for names: a writer's new folders are not removed as empty by a deleter, and of two
                 # writers of one key the sidecar that stays is that of the object that stays.
                 with self._lock.exclusive():
-                    tree.place(Path(handle.name), segments)
+                    tree.place(source, segments)
                     record()
                 tree.sync(segments)
         except Blocked as error:
@@ -187,11 +229,27 @@ class FolderStorage(Storage):
         except Absent as error:
             raise _not_found(bucket, key) from error
 
+    def _linked(self, bucket: Bucket, key: str, target: Path) -> bool:
+        """Give the object's file a second name; False where the file system refuses. Raises ObjectNotFound."""
+        try:
+            self._tree(bucket).link(check_key(bucket, key), target)
+        except Absent as error:
+            raise _not_found(bucket, key) from error
+        except OSError:
+            return False
+        return True
+
+    def _duplicate(self, bucket: Bucket, key: str, target: Path) -> None:
+        """Copy the object's bytes into a new file. Raises ObjectNotFound, Unavailable."""
+        with self.open(bucket, key) as stream, disk_errors(), open(target, "xb", 0, opener=private) as copy:
+            feed(stream, partial(write, copy))
+            sync(copy)
+
     def _listed(self, bucket: Bucket, start: list[str], prefix: str) -> Iterator[ObjectRef]:
         with disk_errors():
-            for key, size in self._tree(bucket).walk(start, prefix):
+            for key, info in self._tree(bucket).walk(start, prefix):
                 if is_key(key):
-                    yield ObjectRef(bucket=bucket, key=key, size=size)
+                    yield _described(bucket, key, info, None)
 
     def _tree(self, bucket: Bucket) -> Tree:
         return Tree(self._root / bucket)
@@ -201,6 +259,17 @@ def _check_upload(manifest: Manifest, bucket: Bucket, key: str) -> None:
     """An upload id is good only together with the object for which it was started."""
     if (manifest.bucket, manifest.key) != (bucket, key):
         raise UploadNotFound("There is no such upload of this object.")
+
+
+def _described(bucket: Bucket, key: str, info: os.stat_result, sha256: str | None) -> ObjectRef:
+    return ObjectRef(
+        bucket=bucket,
+        key=key,
+        size=info.st_size,
+        sha256=sha256,
+        etag=f"{info.st_mtime_ns:x}-{info.st_size:x}",
+        modified=datetime.fromtimestamp(info.st_mtime, UTC),
+    )
 
 
 def _not_found(bucket: Bucket, key: str) -> ObjectNotFound:

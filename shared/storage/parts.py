@@ -6,6 +6,7 @@ from shared.errors import Invalid
 from shared.storage.port import Part, PartMismatch
 
 MAX_PARTS = 10_000
+MAX_PART_BYTES = 5 << 30
 
 
 def bare_etag(etag: str) -> str:
@@ -17,6 +18,12 @@ def check_number(number: int) -> None:
     """Raises Invalid for a part number that S3 would not take."""
     if not 1 <= number <= MAX_PARTS:
         raise Invalid(f"A part number is 1 to {MAX_PARTS}.")
+
+
+def check_part_bytes(part_bytes: int) -> None:
+    """Raises Invalid for a part size that S3 would not take."""
+    if not 1 <= part_bytes <= MAX_PART_BYTES:
+        raise Invalid(f"A part has 1 to {MAX_PART_BYTES} bytes.")
 
 
 def match_parts(named: list[Part], received: list[Part]) -> list[Part]:
@@ -33,6 +40,23 @@ def match_parts(named: list[Part], received: list[Part]) -> list[Part]:
     if forgotten := sorted(by_number.keys() - set(numbers)):
         raise PartMismatch(f"Part {forgotten[0]} was received but is not named.")
     return [_match(part, by_number.get(part.number)) for part in named]
+
+
+def check_whole(parts: list[Part]) -> None:
+    """Raises PartMismatch unless numbers have no gap and all parts but the last have one size, the last no more.
+
+    AWS would take any sizes and numbers; the port does not, see `Storage.start_multipart`.
+    """
+    for expected, part in enumerate(parts, 1):
+        if part.number != expected:
+            raise PartMismatch(f"Part {expected} was not received; parts are numbered 1, 2, 3 and so on.")
+    size = parts[0].size
+    for part in parts:
+        if part.size > size or (part.size < size and part is not parts[-1]):
+            raise PartMismatch(
+                f"Part {part.number} has {part.size} bytes and part 1 has {size}; all but the last have one size, "
+                "and the last has no more."
+            )
 
 
 def _match(named: Part, received: Part | None) -> Part:

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -14,6 +16,8 @@ Bucket = Literal["incoming", "studies", "models"]
 BUCKETS: tuple[Bucket, ...] = ("incoming", "studies", "models")
 PART_BYTES = 8 * 1024 * 1024
 """Default part size; S3 takes no part under 5 MiB but the last."""
+WHOLE = "object"
+"""File name of an object that is given as a local file."""
 
 
 class ObjectNotFound(NotFound):
@@ -29,9 +33,15 @@ class UploadNotFound(NotFound):
 
 
 class PartMismatch(Conflict):
-    """A part named at completion was not received, or with another ETag."""
+    """A part named at completion was not received, or with another ETag or size than it must have."""
 
     slug, title = "part-mismatch", "Upload part mismatch"
+
+
+class PartBusy(Conflict):
+    """Another request is sending that part at this moment."""
+
+    slug, title = "part-busy", "Upload part in progress"
 
 
 class ObjectRef(BaseModel):
@@ -44,7 +54,11 @@ class ObjectRef(BaseModel):
     version: str | None = None
     size: int
     sha256: str | None = None
-    """Hex; None where the object came in without passing through us and was not hashed yet."""
+    """Hex; None where the object came in parts, or without passing through us, and was not hashed yet."""
+    etag: str | None = None
+    """Changes when the object does. Filled by `head` and `list_objects` only, like `modified`."""
+    modified: datetime | None = None
+    """When the object was written; a copy may keep the time of what it was copied from."""
 
     @property
     def uri(self) -> str:
@@ -95,8 +109,27 @@ class Storage(ABC):
         """Remove an object; one that is not there is no error."""
 
     @abstractmethod
-    def start_multipart(self, bucket: Bucket, key: str, media_type: str | None = None) -> str:
-        """Begin a multipart upload and return its id."""
+    def copy(self, source_bucket: Bucket, source_key: str, bucket: Bucket, key: str) -> ObjectRef:
+        """Copy an object, without its bytes passing through us where the store can do that. Raises ObjectNotFound."""
+
+    @abstractmethod
+    def local_path(self, bucket: Bucket, key: str, name: str = WHOLE) -> AbstractContextManager[Path]:
+        """The object as a file of that name, for libraries that read paths, gone at the end of the block.
+
+        The folder store gives the object's own file another name where it can; S3 downloads into its work folder.
+        The file is the object as it was at the beginning, to be read only. Raises ObjectNotFound.
+        """
+
+    @abstractmethod
+    def start_multipart(
+        self, bucket: Bucket, key: str, media_type: str | None = None, part_bytes: int = PART_BYTES
+    ) -> str:
+        """Begin a multipart upload and return its id.
+
+        Parts are numbered 1, 2, 3 and so on, in any order of sending, and have `part_bytes` each; only the last may be
+        shorter. (S3 itself is freer; the folder store writes each part straight to its place. It refuses a part that is
+        too large when it comes, S3 one that differs from the others at completion.)
+        """
 
     @abstractmethod
     def sign_part(self, bucket: Bucket, key: str, upload_id: str, number: int, expires: timedelta) -> str:

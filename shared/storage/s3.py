@@ -4,20 +4,30 @@ A PUT and the completion of a multipart upload are atomic there, so nothing is w
 """
 
 import io
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from botocore.exceptions import ClientError
 
 from shared.errors import Unavailable
-from shared.storage.blocks import measured
+from shared.storage.blocks import feed, measured
 from shared.storage.keys import check_expiry, check_key, check_prefix, check_range, is_key
-from shared.storage.parts import MAX_PARTS, bare_etag, check_number, match_parts
+from shared.storage.parts import (
+    MAX_PARTS,
+    bare_etag,
+    check_number,
+    check_part_bytes,
+    check_whole,
+    match_parts,
+)
 from shared.storage.port import (
     BUCKETS,
     PART_BYTES,
+    WHOLE,
     Bucket,
     ObjectNotFound,
     ObjectRef,
@@ -30,6 +40,8 @@ from shared.storage.signing import attachment
 
 SINGLE_PUT_BYTES = 8 * PART_BYTES
 """Larger objects are sent in parts, so that a lost connection costs one part."""
+SINGLE_COPY_BYTES = 5 << 30
+"""S3 copies no more in one request."""
 SHA256 = "sha256"
 """Name of the user metadata that holds the hash."""
 
@@ -40,9 +52,21 @@ class S3Storage(Storage):
     An object that came in by multipart upload, or past us, has no known hash until somebody reads it.
     """
 
-    def __init__(self, client: Any, bucket_prefix: str) -> None:
+    def __init__(
+        self,
+        client: Any,
+        bucket_prefix: str,
+        work_dir: Path | None = None,
+        copy_bytes: int = SINGLE_COPY_BYTES,
+    ) -> None:
+        """Objects that are needed as files come into `work_dir`, or the system's temporary folder.
+
+        copy_bytes: larger objects are copied in parts.
+        """
         self._client = client
         self._prefix = bucket_prefix
+        self._work_dir = work_dir
+        self._copy_bytes = copy_bytes
 
     def put(
         self, bucket: Bucket, key: str, data: bytes | IO[bytes], media_type: str | None = None
@@ -63,6 +87,8 @@ class S3Storage(Storage):
             version=_version(answer),
             size=answer["ContentLength"],
             sha256=answer["Metadata"].get(SHA256),
+            etag=bare_etag(answer["ETag"]),
+            modified=answer["LastModified"],
         )
 
     def open(self, bucket: Bucket, key: str) -> IO[bytes]:
@@ -93,7 +119,32 @@ class S3Storage(Storage):
         with s3_errors():
             self._client.delete_object(**self._address(bucket, key))
 
-    def start_multipart(self, bucket: Bucket, key: str, media_type: str | None = None) -> str:
+    def copy(self, source_bucket: Bucket, source_key: str, bucket: Bucket, key: str) -> ObjectRef:
+        source, target = self._address(source_bucket, source_key), self._address(bucket, key)
+        with s3_errors():
+            found = self._client.head_object(**source)
+        size, sha256 = found["ContentLength"], found["Metadata"].get(SHA256)
+        if source == target:  # S3 refuses that
+            version = _version(found)
+        elif size <= self._copy_bytes:
+            with s3_errors():
+                version = _version(self._client.copy_object(**target, CopySource=source))
+        else:
+            version = self._copy_in_parts(source, target, found)
+        return ObjectRef(bucket=bucket, key=key, version=version, size=size, sha256=sha256)
+
+    @contextmanager
+    def local_path(self, bucket: Bucket, key: str, name: str = WHOLE) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="hounsfield-", dir=self._work_dir) as folder:
+            path = Path(folder) / name
+            with self.open(bucket, key) as stream, path.open("xb") as file:
+                feed(stream, file.write)
+            yield path
+
+    def start_multipart(
+        self, bucket: Bucket, key: str, media_type: str | None = None, part_bytes: int = PART_BYTES
+    ) -> str:
+        check_part_bytes(part_bytes)
         with s3_errors():
             answer = self._client.create_multipart_upload(
                 **self._address(bucket, key), **_content_type(media_type)
@@ -117,6 +168,7 @@ class S3Storage(Storage):
 
     def complete_multipart(self, bucket: Bucket, key: str, upload_id: str, parts: list[Part]) -> ObjectRef:
         chosen = match_parts(parts, self.list_parts(bucket, key, upload_id))
+        check_whole(chosen)
         version = self._complete(self._address(bucket, key), upload_id, chosen)
         return ObjectRef(bucket=bucket, key=key, version=version, size=sum(part.size for part in chosen))
 
@@ -155,14 +207,47 @@ class S3Storage(Storage):
     ) -> str | None:
         """Send parts one after another. boto3's own `upload_fileobj` does not tell which version it wrote."""
         part_bytes = max(PART_BYTES, -(-size // MAX_PARTS))
+
+        def send(upload_id: str) -> Iterator[Part]:
+            blocks = iter(lambda: stream.read(part_bytes), b"")
+            for number, block in enumerate(blocks, 1):
+                yield self._send_part(address, upload_id, number, block)
+
+        return self._in_parts(address, extra, send)
+
+    def _copy_in_parts(
+        self, source: dict[str, str], target: dict[str, str], found: dict[str, Any]
+    ) -> str | None:
+        """Have the store copy part by part what is too large for one request."""
+        size = found["ContentLength"]
+        part_bytes = max(self._copy_bytes // 5, PART_BYTES, -(-size // MAX_PARTS))
+
+        def send(upload_id: str) -> Iterator[Part]:
+            for number, start in enumerate(range(0, size, part_bytes), 1):
+                end = min(start + part_bytes, size)
+                with s3_errors():
+                    answer = self._client.upload_part_copy(
+                        **target,
+                        UploadId=upload_id,
+                        PartNumber=number,
+                        CopySource=source,
+                        CopySourceRange=f"bytes={start}-{end - 1}",
+                        CopySourceIfMatch=found["ETag"],
+                    )
+                yield Part(number, bare_etag(answer["CopyPartResult"]["ETag"]), end - start)
+
+        kept = {"Metadata": found["Metadata"], **_content_type(found.get("ContentType"))}
+        return self._in_parts(target, kept, send)
+
+    def _in_parts(
+        self, address: dict[str, str], extra: dict[str, Any], send: Callable[[str], Iterator[Part]]
+    ) -> str | None:
+        """An upload of the parts that `send` sends, aborted where it fails."""
         with s3_errors():
             upload_id = self._client.create_multipart_upload(**address, **extra)["UploadId"]
         with ExitStack() as on_failure:
             on_failure.callback(self._client.abort_multipart_upload, **address, UploadId=upload_id)
-            parts: list[Part] = []
-            while block := stream.read(part_bytes):
-                parts.append(self._send_part(address, upload_id, len(parts) + 1, block))
-            version = self._complete(address, upload_id, parts)
+            version = self._complete(address, upload_id, list(send(upload_id)))
             on_failure.pop_all()
         return version
 
@@ -188,7 +273,13 @@ class S3Storage(Storage):
             for page in pages:
                 for found in page.get("Contents", []):
                     if is_key(found["Key"]):
-                        yield ObjectRef(bucket=bucket, key=found["Key"], size=found["Size"])
+                        yield ObjectRef(
+                            bucket=bucket,
+                            key=found["Key"],
+                            size=found["Size"],
+                            etag=bare_etag(found["ETag"]),
+                            modified=found["LastModified"],
+                        )
 
     def _signed(self, action: str, expires: timedelta, bucket: Bucket, key: str, **parameters: object) -> str:
         return str(

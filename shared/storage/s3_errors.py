@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as ConnectionFailed
 
-from shared.errors import HounsfieldError, TooLarge, Unavailable
+from shared.errors import Conflict, HounsfieldError, TooLarge, Unavailable
 from shared.storage.port import ObjectNotFound, PartMismatch, UploadNotFound
 
 OUTCOMES: dict[str, tuple[type[HounsfieldError], str]] = {
@@ -24,6 +24,7 @@ OUTCOMES: dict[str, tuple[type[HounsfieldError], str]] = {
     "InvalidPart": (PartMismatch, "A part named at completion was not received, or with another ETag."),
     "InvalidPartOrder": (PartMismatch, "Parts are named in ascending order, each once."),
     "EntityTooSmall": (PartMismatch, "Every part but the last has at least 5 MiB."),
+    "PreconditionFailed": (Conflict, "The object was replaced while it was being copied."),
     "EntityTooLarge": (TooLarge, "The object store takes no object or part of that size."),
 }
 REFUSALS = {

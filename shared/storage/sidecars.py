@@ -24,7 +24,7 @@ class Sidecar(BaseModel):
     key: str
     size: int
     mtime_ns: int
-    sha256: str
+    sha256: str | None
     media_type: str | None
 
     def describes(self, info: os.stat_result) -> bool:

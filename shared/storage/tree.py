@@ -51,6 +51,14 @@ class Tree:
             raise Absent
         return found
 
+    def link(self, segments: Sequence[str], target: Path) -> None:
+        """Give the file a second name. Raises Absent; OSError where the file system has no such thing."""
+        with _absent(), self._folder(segments[:-1]) as folder:
+            os.link(segments[-1], target, src_dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(target.lstat().st_mode):
+            target.unlink()
+            raise Absent
+
     def place(self, source: Path, segments: Sequence[str]) -> None:
         """Rename `source` to the path, making folders on the way, replacing a file. Raises Blocked."""
         try:
@@ -78,29 +86,29 @@ class Tree:
             except OSError:  # not empty: so are those above it
                 return
 
-    def walk(self, start: Sequence[str], prefix: str) -> Iterator[tuple[str, int]]:
-        """Path and size of every file under `start` whose path begins with `prefix`, in byte order of paths.
+    def walk(self, start: Sequence[str], prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Path and status of every file under `start` whose path begins with `prefix`, in byte order of paths.
 
         One folder at a time is read. Sorting a folder's name with its slash puts what is in it where the
         whole path belongs: "a-b", "a.c", "a/b", "a0".
         """
         pending = self._entries("/".join(start), prefix)
         while pending:
-            path, size = pending.pop()
-            if size is None:
+            path, info = pending.pop()
+            if info is None:
                 pending += self._entries(path.removesuffix("/"), prefix)
             else:
-                yield path, size
+                yield path, info
 
-    def _entries(self, path: str, prefix: str) -> list[tuple[str, int | None]]:
-        """What is in a folder, last first: files with their sizes, folders with a slash and None."""
-        found: list[tuple[str, int | None]] = []
+    def _entries(self, path: str, prefix: str) -> list[tuple[str, os.stat_result | None]]:
+        """What is in a folder, last first: files with their status, folders with a slash and None."""
+        found: list[tuple[str, os.stat_result | None]] = []
         segments = path.split("/") if path else []
         with suppress(Absent), _absent(), self._folder(segments) as folder, os.scandir(folder) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):
                     found += _entry(f"{path}/{entry.name}" if path else entry.name, entry)
-        chosen = [(name, size) for name, size in found if _may_match(name, size, prefix)]
+        chosen = [(name, info) for name, info in found if _may_match(name, prefix)]
         return sorted(chosen, key=lambda item: os.fsencode(item[0]), reverse=True)
 
     @contextmanager
@@ -125,16 +133,17 @@ def _make(segment: str, parent: int) -> None:
         os.fsync(parent)
 
 
-def _entry(path: str, entry: "os.DirEntry[str]") -> list[tuple[str, int | None]]:
+def _entry(path: str, entry: "os.DirEntry[str]") -> list[tuple[str, os.stat_result | None]]:
     if entry.is_dir(follow_symlinks=False):
         return [(path + "/", None)]
     if entry.is_file(follow_symlinks=False):
-        return [(path, entry.stat(follow_symlinks=False).st_size)]
+        return [(path, entry.stat(follow_symlinks=False))]
     return []
 
 
-def _may_match(path: str, size: int | None, prefix: str) -> bool:
-    return path.startswith(prefix) or (size is None and prefix.startswith(path))
+def _may_match(path: str, prefix: str) -> bool:
+    """Whether a file has the prefix, or in a folder, whose path ends with a slash, files may."""
+    return path.startswith(prefix) or (path.endswith("/") and prefix.startswith(path))
 
 
 @contextmanager

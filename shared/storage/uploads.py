@@ -1,36 +1,36 @@
-"""Unfinished multipart uploads of the folder store.
+"""Unfinished multipart uploads of the folder store: every part is written straight to its place in one file.
 
-`<folder>/<upload id>/manifest.json` names the object; a received part is `<number>.<md5>`, so that one rename
-publishes its bytes and its ETag together.
+`<folder>/<upload id>/` holds `manifest.json`, which names the object; `data`, the object as it grows; one `<number>.part`
+for each part that was received whole, with its ETag and size; and `<number>.lock` while a part is being written.
+Completing an upload is renaming `data`: no byte is copied.
 """
 
-import hashlib
+import os
 import re
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from shared.storage.blocks import feed
 from shared.storage.disk import (
     FOLDER_MODE,
     Lock,
     Scratch,
     disk_errors,
+    lock_at_once,
     make_folder,
+    private,
     sync,
     sync_folder,
     write,
 )
+from shared.storage.part_writer import PartWriter, check_room
 from shared.storage.parts import check_number
-from shared.storage.port import Bucket, Part, UploadNotFound
+from shared.storage.port import Bucket, Part, PartBusy, PartMismatch, UploadNotFound
 
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
-_PART_NAME = re.compile(r"(?P<number>[0-9]{5})\.(?P<etag>[0-9a-f]{32})")
 
 
 class Manifest(BaseModel):
@@ -41,6 +41,14 @@ class Manifest(BaseModel):
     bucket: Bucket
     key: str
     media_type: str | None
+    part_bytes: int
+
+
+class _Received(BaseModel):
+    """What a `.part` file says."""
+
+    etag: str
+    size: int
 
 
 class Uploads:
@@ -55,19 +63,21 @@ class Uploads:
         """Make an upload and return its id, which cannot be guessed."""
         upload_id = secrets.token_hex(16)
         folder = self._root / upload_id
-        with disk_errors(), self._scratch.file() as handle:
-            write(handle, manifest.model_dump_json().encode())
-            sync(handle)
+        with disk_errors():
             folder.mkdir(FOLDER_MODE)
-            Path(handle.name).rename(folder / "manifest.json")
+            open(folder / "data", "xb", opener=private).close()
+            self._record(folder / "manifest.json", manifest)
             sync_folder(folder)
             sync_folder(self._root)
         return upload_id
 
     def manifest(self, upload_id: str) -> Manifest:
         """Raises UploadNotFound."""
+        folder = self._folder(upload_id)
         with disk_errors(), _upload_gone():
-            return Manifest.model_validate_json((self._folder(upload_id) / "manifest.json").read_bytes())
+            # Without its data it was completed, by a process that was killed before it could tidy up.
+            (folder / "data").stat()
+            return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
 
     @contextmanager
     def held(self, upload_id: str) -> Iterator[Manifest]:
@@ -76,61 +86,122 @@ class Uploads:
             # Whoever waited for the lock may find that the upload ended meanwhile: read it again.
             yield self.manifest(upload_id)
 
-    def put(self, upload_id: str, number: int, stream: IO[bytes]) -> Part:
-        """Receive a part to its end; it replaces one of the same number. Raises UploadNotFound, Invalid."""
+    def receive(self, upload_id: str, number: int, declared: int = 0) -> PartWriter:
+        """A writer of this part, the only one at a time; what was received of it before counts no more.
+
+        `declared` is what the sender says of its size. Raises UploadNotFound, Invalid, PartBusy, TooLarge.
+        """
         check_number(number)
-        self.manifest(upload_id)
-        digest = hashlib.md5(usedforsecurity=False)  # what S3 takes for a part's ETag
-        with self._scratch.file() as handle:
-            size = feed(stream, digest.update, partial(write, handle))
-            sync(handle)
-            with self.held(upload_id):
-                self._publish(Path(handle.name), self._part_path(upload_id, number, digest.hexdigest()))
-        return Part(number, digest.hexdigest(), size)
+        folder = self._folder(upload_id)
+        with self.held(upload_id) as manifest, ExitStack() as files:
+            guard = files.enter_context(open(_guard(folder, number), "ab", opener=private))
+            if not lock_at_once(guard):
+                raise PartBusy(f"Part {number} is being received in another request; wait for its end.")
+            check_room(number, declared, manifest.part_bytes)
+            data = files.enter_context(open(folder / "data", "r+b", buffering=0))
+            data.seek((number - 1) * manifest.part_bytes)
+            self._forget(folder, number)
+            return PartWriter(
+                data,
+                files.pop_all(),
+                number,
+                manifest.part_bytes,
+                confirm=lambda part: self._confirm(upload_id, part),
+                leave=lambda: self._leave(upload_id, number),
+            )
 
     def received(self, upload_id: str) -> list[Part]:
         """Parts by number. Raises UploadNotFound."""
         self.manifest(upload_id)
         with disk_errors(), _upload_gone():
-            found = [
-                (path.stat(), name)
-                for path in self._folder(upload_id).iterdir()
-                if (name := _PART_NAME.fullmatch(path.name))
-            ]
-        # Two of one number are there only if a writer was killed between naming the new and removing the old.
-        found.sort(key=lambda item: (item[1]["number"], item[0].st_mtime_ns))
-        newest = {
-            int(name["number"]): Part(int(name["number"]), name["etag"], info.st_size) for info, name in found
-        }
-        return list(newest.values())
+            names = sorted(self._folder(upload_id).glob("?????.part"))
+            return [part for path in names if (part := _read(path))]
 
-    def join(self, upload_id: str, parts: list[Part], *sinks: Callable[[bytes], object]) -> int:
-        """Feed the parts' bytes to the sinks, one part after another; returns how many bytes."""
-        size = 0
-        for part in parts:
-            with open(self._part_path(upload_id, part.number, part.etag), "rb") as stream:
-                size += feed(stream, *sinks)
-        return size
+    def seal(self, upload_id: str, parts: list[Part]) -> Path:
+        """The file of an upload that is `held`, as long as these parts, which are all of it.
+
+        Raises PartBusy while a part is being received, PartMismatch where one does not fill its place.
+        """
+        with disk_errors(), _upload_gone():
+            self._refuse_writers(upload_id)
+            part_bytes = self.manifest(upload_id).part_bytes
+            if short := [part for part in parts[:-1] if part.size != part_bytes]:
+                raise PartMismatch(
+                    f"Part {short[0].number} has {short[0].size} bytes; every part but the last has {part_bytes}."
+                )
+            path = self._folder(upload_id) / "data"
+            with open(path, "r+b") as file:
+                file.truncate((len(parts) - 1) * part_bytes + parts[-1].size)
+                sync(file)
+            return path
 
     def drop(self, upload_id: str) -> None:
         """Forget an upload and its parts. Raises UploadNotFound."""
         with disk_errors(), _upload_gone():
             self._scratch.discard(self._folder(upload_id))
 
-    def _publish(self, source: Path, target: Path) -> None:
-        source.rename(target)
-        for other in target.parent.glob(f"{target.stem}.*"):
-            if other != target:
-                other.unlink()
-        sync_folder(target.parent)
+    def sweep(self) -> None:
+        """Forget uploads that were completed by processes that were killed before they could."""
+        for manifest in self._root.glob("*/manifest.json"):
+            if not (manifest.parent / "data").exists():
+                try:
+                    self._scratch.discard(manifest.parent)
+                except FileNotFoundError:  # another process was quicker
+                    continue
 
-    def _part_path(self, upload_id: str, number: int, etag: str) -> Path:
-        return self._folder(upload_id) / f"{number:05d}.{etag}"
+    def _refuse_writers(self, upload_id: str) -> None:
+        """Whoever still writes has the file open, and would change it after it became an object."""
+        for path in self._folder(upload_id).glob("?????.lock"):
+            with open(path, "ab") as guard:
+                if not lock_at_once(guard):
+                    raise PartBusy(f"Part {int(path.stem)} is still being received.")
+
+    def _forget(self, folder: Path, number: int) -> None:
+        try:
+            _marker(folder, number).unlink()
+        except FileNotFoundError:
+            return
+        sync_folder(folder)  # before its bytes change
+
+    def _confirm(self, upload_id: str, part: Part) -> None:
+        folder = self._folder(upload_id)
+        with self.held(upload_id):
+            self._record(_marker(folder, part.number), _Received(etag=part.etag, size=part.size))
+            _guard(folder, part.number).unlink()
+            sync_folder(folder)
+
+    def _leave(self, upload_id: str, number: int) -> None:
+        with self.held(upload_id):
+            _guard(self._folder(upload_id), number).unlink()
+
+    def _record(self, path: Path, content: BaseModel) -> None:
+        """Write a small file, whole or not at all."""
+        with self._scratch.file() as handle:
+            write(handle, content.model_dump_json().encode())
+            sync(handle)
+            os.rename(handle.name, path)
 
     def _folder(self, upload_id: str) -> Path:
         if not _UPLOAD_ID.fullmatch(upload_id):
             raise UploadNotFound("There is no such upload.")
         return self._root / upload_id
+
+
+def _marker(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.part"
+
+
+def _guard(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.lock"
+
+
+def _read(path: Path) -> Part | None:
+    """The part that a `.part` file tells of; None where it is just being replaced."""
+    try:
+        received = _Received.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return Part(int(path.stem), received.etag, received.size)
 
 
 @contextmanager

@@ -25,3 +25,19 @@ HTTP_SECONDS = Histogram(
     ["method", "route", "status"],
     buckets=(0.005, 0.02, 0.1, 0.5, 2, 10, 60),
 )
+DICOM_ASSOCIATIONS = Counter(
+    "hounsfield_dicom_associations_total",
+    "DICOM associations that peers asked for, by outcome: asked (of known peers), refused.",
+    ["outcome"],
+)
+DICOM_INSTANCES = Counter(
+    "hounsfield_dicom_instances_total",
+    "DICOM instances that were sent to us, by way (dimse, stow) and outcome: stored, refused.",
+    ["way", "outcome"],
+)
+INCOMING_OBJECTS = Counter(
+    "hounsfield_incoming_objects_total",
+    "Objects found in the bucket incoming, by who told of them (notice, folder, sweep) and what became of them: accepted, "
+    "known, missing, or why they are left alone.",
+    ["source", "outcome"],
+)

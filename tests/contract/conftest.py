@@ -4,18 +4,22 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.cookiejar import DefaultCookiePolicy
+from uuid import UUID
 
 import pytest
 
-from functions import auth
+from functions import auth, studies, upload
 from functions.upload.storage_routes import SIGNING
 from shared.config import Settings
+from shared.db.models import Role
 from shared.db.session import Database
 from shared.http.app import create_api, harden
 from shared.runtime.function import Function
 from shared.runtime.services import Services
 from shared.security.keys import KeyStore
 from shared.storage.factory import make_storage
+from tests.builders import make_user
+from tests.contract.clinic import MakePerson, Person
 
 with warnings.catch_warnings():
     # Starlette asks for the package httpx2 the first time that this is imported, and works with httpx.
@@ -75,3 +79,30 @@ def register_and_login() -> LogIn:
         return {"Authorization": f"Bearer {token['access_token']}"}
 
     return register
+
+
+@pytest.fixture
+def make_person(client_for: ClientFor, services: Services) -> MakePerson:
+    """`make_person(tenant, role)`: somebody, and a client of what people do with studies."""
+    client = client_for(studies.function, upload.function)
+
+    def make(tenant: UUID, role: Role = Role.USER) -> Person:
+        return Person(client, services, make_user(services.database, tenant, role))
+
+    return make
+
+
+@pytest.fixture
+def doctor(make_person: MakePerson, tenant_id: UUID) -> Person:
+    return make_person(tenant_id, Role.DOCTOR)
+
+
+@pytest.fixture
+def colleague(make_person: MakePerson, tenant_id: UUID) -> Person:
+    """Of the same tenant."""
+    return make_person(tenant_id)
+
+
+@pytest.fixture
+def admin(make_person: MakePerson, tenant_id: UUID) -> Person:
+    return make_person(tenant_id, Role.ADMIN)

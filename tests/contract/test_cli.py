@@ -54,7 +54,17 @@ def test_config_prints_every_setting_and_no_secret(hounsfield: Run, monkeypatch:
 
 
 def test_every_command_explains_itself(hounsfield: Run) -> None:
-    for command in ("up", "demo", "config", "migrate", "create-admin", "submit", "dead-letters", "keys"):
+    for command in (
+        "up",
+        "demo",
+        "config",
+        "migrate",
+        "create-admin",
+        "submit",
+        "studies",
+        "dead-letters",
+        "keys",
+    ):
         done = hounsfield(command, "--help")
         assert done.returncode == 0
         assert "Usage" in done.stdout
@@ -336,7 +346,8 @@ def test_submitting_to_nobody_says_so(hounsfield: Run, tmp_path: Path) -> None:
     assert "no answer from http://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
     assert hounsfield("submit", str(tmp_path / "missing.nii")).returncode == 2
-    assert "no pipeline for 'oct'" in hounsfield("submit", str(scan), "--kind", "oct", "--token", "t").stderr
+    for wrong in (("--parallel", "0"), ("--parallel", "65"), ("--modalities",)):
+        assert hounsfield("submit", str(scan), *wrong).returncode == 2
 
 
 def test_dead_letters_are_listed_shown_replayed_and_discarded(

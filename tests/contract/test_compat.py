@@ -139,6 +139,30 @@ def removes_an_account(scene: Scene) -> None:
     assert scene.log_in("anna").status_code == 401
 
 
+def has_a_case(scene: Scene) -> str:
+    """The id of a case of anna's, made as older clients did."""
+    case = {"age": 61, "gender": "Female", "diagnosis": "Suspected glioma", "status": "In Progress"}
+    answer = scene.ask("POST", "/cases", case, scene.anna)
+    assert answer.status_code == 201, answer.text
+    shown = scene.ask("GET", f"/cases/{answer.json()['id']}", headers=scene.anna).json()
+    assert (shown["gender"], shown["status"]) == ("female", "in_progress")
+    assert shown["created_by"] == scene.anna_id
+    assert scene.ask("GET", f"/cases/{shown['id']}/images", headers=scene.anna).json()["items"] == []
+    return str(shown["id"])
+
+
+def changes_a_case(scene: Scene) -> None:
+    case_id = has_a_case(scene)
+    answer = scene.ask("PATCH", f"/cases/{case_id}/update", {"status": "Completed"}, scene.anna)
+    assert (answer.status_code, answer.json()["status"]) == (200, "completed")
+
+
+def deletes_a_case(scene: Scene) -> None:
+    case_id = has_a_case(scene)
+    assert scene.ask("DELETE", f"/cases/{case_id}/delete", headers=scene.anna).status_code == 204
+    assert scene.ask("GET", f"/cases/{case_id}", headers=scene.anna).status_code == 404
+
+
 WORKS: dict[tuple[str, str], Callable[[Scene], None]] = {
     ("POST", "/users/register"): registers,
     ("POST", "/users/login"): logs_in,
@@ -152,6 +176,8 @@ WORKS: dict[tuple[str, str], Callable[[Scene], None]] = {
     ("GET", "/users/users/{id}"): shows_an_account,
     ("PATCH", "/users/users/{id}"): changes_an_account,
     ("DELETE", "/users/users/{id}"): removes_an_account,
+    ("PATCH", "/cases/{id}/update"): changes_a_case,
+    ("DELETE", "/cases/{id}/delete"): deletes_a_case,
 }
 
 

@@ -1,6 +1,7 @@
 """POST /events: CloudEvents from outside."""
 
 import json
+from base64 import b64encode
 from typing import Any
 from uuid import UUID
 
@@ -132,3 +133,97 @@ def test_the_token_needs_its_scheme(client: TestClient, envelope: Envelope) -> N
     for scheme in ("", "Basic ", "Token "):
         bare = {**headers, "authorization": f"{scheme}a-shared-secret"}
         assert client.post("/events", headers=bare, content=body).status_code == 401
+
+
+def basic(credentials: str) -> dict[str, str]:
+    return {"authorization": f"Basic {b64encode(credentials.encode()).decode()}"}
+
+
+def test_the_token_may_be_the_password_of_http_basic(client: TestClient, envelope: Envelope) -> None:
+    headers, body = to_http(envelope)
+    for user in ("ceph", "", "anybody"):
+        credentials = basic(f"{user}:a-shared-secret")
+        assert client.post("/events", headers={**headers, **credentials}, content=body).status_code == 202
+    for wrong in (
+        "a-shared-secret:",
+        "a-shared-secret",
+        "ceph:a-shared-secret2",
+        ":",
+        "ceph:a-shared-secret:",
+    ):
+        assert client.post("/events", headers={**headers, **basic(wrong)}, content=body).status_code == 401
+    for broken in ("Basic", "Basic =", "Basic \xff", "Basic YTpi!", "Basic /w==", "Basic a"):
+        refused = client.post(
+            "/events", headers={**headers, "authorization": broken.encode("latin-1")}, content=body
+        )
+        assert refused.status_code == 401
+
+
+def test_the_token_does_not_count_in_the_address(client: TestClient, envelope: Envelope) -> None:
+    headers, body = to_http(envelope)
+    address = "/events?token=a-shared-secret&access_token=a-shared-secret"
+    assert client.post(address, headers=headers, content=body).status_code == 401
+
+
+def notice(**changes: Any) -> dict[str, Any]:
+    return {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "hounsfield-incoming"}, "object": {"key": "default/ct/JOHN+DOE/1.dcm"}},
+        **changes,
+    }
+
+
+def test_notices_of_nothing_that_is_there_are_taken_and_ignored(
+    client: TestClient, services: Services
+) -> None:
+    elsewhere = {"bucket": {"name": "elsewhere"}, "object": {"key": "default/ct/1.dcm"}}
+    strange = [
+        notice(s3={**notice()["s3"], "object": {"key": key}})
+        for key in (
+            "default/ct/../../x",
+            "x" * 2000,
+            "default/ct/a%00b",
+            "default/ct/a\x00b",
+            "%ff/ct/a",
+            "uploads/a/b/1",
+        )
+    ]
+    records = [notice(), notice(eventName="ObjectRemoved:Delete"), notice(s3=elsewhere), *strange]
+    answer = client.post("/events", headers=TOKEN, json={"Records": records})
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "known": 0, "ignored": len(records)})
+    tested = client.post(
+        "/events", headers=TOKEN, json={"Event": "s3:TestEvent", "Bucket": "hounsfield-incoming"}
+    )
+    assert (tested.status_code, tested.json()) == (202, {"accepted": 0, "known": 0, "ignored": 0})
+    assert taken_in(services) == 0
+
+
+def test_a_malformed_notice_is_named_without_its_key(client: TestClient) -> None:
+    answer = client.post("/events", headers=TOKEN, json={"Records": [notice(), notice(eventName=None)]})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "record 2: eventName is missing, or no text"
+    assert "JOHN" not in answer.text
+
+
+def test_too_many_notices_in_one_body_are_refused(client: TestClient) -> None:
+    small = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}
+    answer = client.post("/events", headers=TOKEN, json={"Records": [small] * 1001})
+    assert answer.status_code == 413
+    assert "at most 1000 notices" in answer.json()["detail"]
+    large = client.post("/events", headers=TOKEN, json={"Records": [notice(padding="x" * 1000)] * 1100})
+    assert large.status_code == 413
+
+
+def test_notices_need_the_token(client: TestClient) -> None:
+    assert client.post("/events", json={"Records": [notice()]}).status_code == 401
+
+
+def test_no_key_gets_into_the_log(
+    client: TestClient, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    client.post("/events", headers=TOKEN, json={"Records": [notice(), notice(eventName=5)]})
+    client.post("/events", headers=TOKEN, json={"Records": [notice()]})
+    written = "".join(capfd.readouterr()) + caplog.text
+    assert "left alone" in written
+    assert "JOHN" not in written

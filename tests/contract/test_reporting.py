@@ -143,7 +143,7 @@ def finished(services: Services, owner: Principal, study_id: UUID | None = None)
                 role="overlay",
                 media_type="image/png",
                 filename="overlay.png",
-                **overlay.model_dump(),
+                **overlay.model_dump(include={"bucket", "key", "version", "size", "sha256"}),
                 **of_task,
             )
         )

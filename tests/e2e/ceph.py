@@ -24,6 +24,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.e2e.certificates import Authority
+
 PACKAGES = ("ceph-mon", "ceph-osd", "ceph-mgr", "radosgw", "ceph-common")
 ACCESS_KEY, SECRET_KEY = (
     "hounsfield-test",
@@ -58,7 +60,8 @@ osd data = {folder}/osd
 osd objectstore = memstore
 memstore device bytes = 8589934592
 [client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw frontends = beast endpoint=127.0.0.1:{port} ssl_endpoint=127.0.0.1:{tls_port} \
+ssl_certificate={folder}/tls/cert.pem ssl_private_key={folder}/tls/key.pem
 rgw dns name = localhost
 rgw enable apis = s3, admin, iam, sts, notifications
 """
@@ -69,6 +72,10 @@ class Ceph:
     """A running gateway, for ACCESS_KEY and SECRET_KEY, signature v4, path-style addresses."""
 
     endpoint: str
+    secure_endpoint: str
+    """The same over TLS: Ceph takes passwords of whom it is to notify over nothing else."""
+    authority: Path
+    """Who issued its certificate, PEM."""
 
     def environment(self, bucket_prefix: str) -> dict[str, str]:
         """The variables that make Hounsfield use it, with buckets of its own."""
@@ -106,11 +113,14 @@ def install() -> None:
 def running(folder: Path, port: int | None = None) -> Iterator[Ceph]:
     """Ceph with its data under `folder`, which must be empty or new, on `port` or a free one."""
     port = port or _free_port()
-    for name in ("mon", "mgr", "osd", "run", "log"):
+    tls_port = _free_port()
+    for name in ("mon", "mgr", "osd", "run", "log", "tls"):
         (folder / name).mkdir(parents=True)
+    authority = Authority(folder / "tls")
+    authority.issue("localhost")
     cluster = _Cluster(folder.resolve())
     with ExitStack() as daemons:
-        cluster.configure(port, _free_port())
+        cluster.configure(port, tls_port, _free_port())
         daemons.enter_context(cluster.daemon("ceph-mon", "-i", "a"))
         cluster.register()
         daemons.enter_context(cluster.daemon("ceph-mgr", "-i", "x"))
@@ -119,7 +129,7 @@ def running(folder: Path, port: int | None = None) -> Iterator[Ceph]:
         endpoint = f"http://127.0.0.1:{port}"
         _wait_until_it_answers(endpoint, gateway, folder / "log")
         cluster.create_user()
-        yield Ceph(endpoint)
+        yield Ceph(endpoint, f"https://localhost:{tls_port}", authority.file)
 
 
 class _Cluster:
@@ -129,11 +139,12 @@ class _Cluster:
         self._folder = folder
         self._config = folder / "ceph.conf"
 
-    def configure(self, port: int, mon_port: int) -> None:
+    def configure(self, port: int, tls_port: int, mon_port: int) -> None:
         """Write configuration, keys and the monitor's store."""
         fsid = str(uuid.uuid4())
         self._config.write_text(
-            CONFIG.format(fsid=fsid, folder=self._folder, port=port, mon_port=mon_port), encoding="utf-8"
+            CONFIG.format(fsid=fsid, folder=self._folder, port=port, tls_port=tls_port, mon_port=mon_port),
+            encoding="utf-8",
         )
         keyring, monmap = f"{self._folder}/keyring", f"{self._folder}/monmap"
         _run(

@@ -18,18 +18,23 @@ Aim = Callable[[Victim], object]
 
 PATHS: dict[str, Aim] = {
     "/auth/api-keys/{id}": lambda victim: victim.api_key_id,
+    "/cases/{id}": lambda victim: victim.case_id,
     "/reports/{id}": lambda victim: victim.report_id,
     "/scans/{id}": lambda victim: victim.study_id,
+    "/slides/{id}": lambda victim: victim.slide_id,
     "/storage/{bucket}": lambda victim: "studies",
     "/storage/{bucket}/{key}": lambda victim: victim.object_key,
     "/studies/{id}": lambda victim: victim.study_id,
     "/studies/{id}/artifacts/{role}": lambda victim: "overlay",
+    "/studies/{id}/files/{file_id}": lambda victim: victim.file_id,
     "/users/{id}": lambda victim: victim.user.user_id,
     "/users/{id}/api-keys/{key_id}": lambda victim: victim.api_key_id,
 }
 """A path up to and with its last parameter → what of the victim's that parameter names."""
 FIELDS: Mapping[str, Aim] = {
     "study_id": lambda victim: victim.study_id,
+    "case_id": lambda victim: victim.case_id,
+    "ids": lambda victim: victim.slide_id,
     "task_id": lambda victim: victim.task_id,
     "report_id": lambda victim: victim.report_id,
     "owner_id": lambda victim: victim.user.user_id,
@@ -129,12 +134,12 @@ class Operation:
             body = {**body, **self._aimed(schema, victim)}
         return MEDIA_TYPES[media_type](body)
 
-    def _aimed(self, schema: Document, victim: Victim) -> dict[str, str]:
+    def _aimed(self, schema: Document, victim: Victim) -> dict[str, str | list[str]]:
         """Optional fields too, where they name something of somebody's."""
-        names = schema.get("properties", {})
-        return {
-            name: str(FIELDS[name](victim)) for name in names if name in FIELDS and "uuid" in str(names[name])
-        }
+        fields = schema.get("properties", {})
+        aimed = [name for name in fields if name in FIELDS and "uuid" in str(fields[name])]
+        named = {name: str(FIELDS[name](victim)) for name in aimed}
+        return {name: [one] if fields[name].get("type") == "array" else one for name, one in named.items()}
 
     def _value(self, schema: Document, name: str, victim: Victim) -> Any:
         """Something small that fits the schema."""

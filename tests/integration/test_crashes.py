@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from functions.upload.service import Incoming, receive_mri
+from functions.upload.brain_mri.service import receive_mri
+from functions.upload.receiving import Incoming
 from shared.config import Settings
 from shared.db.models import (
     Artifact,

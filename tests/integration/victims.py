@@ -14,6 +14,9 @@ from shared.db.base import Base
 from shared.db.models import (
     ApiKey,
     Artifact,
+    Case,
+    DicomInstance,
+    DicomSeries,
     Identity,
     PasswordReset,
     Report,
@@ -54,6 +57,9 @@ class Victim:
     user: Principal
     email: str
     study_id: UUID
+    slide_id: UUID
+    case_id: UUID
+    series_id: UUID
     task_id: UUID
     file_id: UUID
     report_id: UUID
@@ -67,7 +73,8 @@ class Victim:
 
     def needles(self) -> set[str]:
         """Texts that only those who may see the victim's things ever meet."""
-        ids = (self.user.user_id, self.study_id, self.task_id, self.file_id, self.report_id, self.api_key_id)
+        studies = (self.study_id, self.slide_id, self.case_id, self.series_id, self.task_id)
+        ids = (self.user.user_id, self.api_key_id, self.file_id, self.report_id, *studies)
         texts = (self.email, self.session.user.username, NAME, *NAME.split(), FILENAME, PSEUDONYM)
         return {*map(str, ids), *texts, self.session.access_token, self.session.refresh_token}
 
@@ -76,7 +83,10 @@ def make_victim(services: Services, tenant_id: UUID) -> Victim:
     """A user of the tenant who owns one of everything."""
     user = _account(services, tenant_id)
     owner = Principal(user.id, tenant_id, Role(user.role))
-    study_id, file_id, key = _study(services, owner)
+    case_id = _case(services, owner)
+    study_id, file_id, key = _study(services, owner, case_id)
+    slide_id = _study(services, owner, case_id, "slide")[0]
+    series_id = _series(services, owner, study_id)
     task_id = _results(services, owner, study_id)
     with unit_of_work(services, tenant_id) as unit:
         create_report(unit, task_id)
@@ -88,7 +98,8 @@ def make_victim(services: Services, tenant_id: UUID) -> Victim:
         session.add(Identity(issuer="https://idp.example", subject=user.id.hex, **of_user))
         session.add(PasswordReset(token_hash=user.id.bytes, expires_at=expires_at, **of_user))
     started = start_session(services, user, Actor(user.id, "password", "127.0.0.1"))
-    return Victim(owner, user.email, study_id, task_id, file_id, report_id, api_key_id, key, started)
+    ids = (study_id, slide_id, case_id, series_id, task_id, file_id, report_id, api_key_id)
+    return Victim(owner, user.email, *ids, key, started)
 
 
 def add_api_key(session: Any, owner: Principal, **values: Any) -> tuple[UUID, str]:
@@ -123,16 +134,48 @@ def _account(services: Services, tenant_id: UUID) -> User:
     return user
 
 
-def _study(services: Services, owner: Principal) -> tuple[UUID, UUID, str]:
+def _case(services: Services, owner: Principal) -> UUID:
+    case_id = uuid7()
+    with services.database.tenant(owner.tenant_id) as session:
+        case = Case(id=case_id, tenant_id=owner.tenant_id, owner_id=owner.user_id, patient_id=PSEUDONYM)
+        session.add(case)
+    return case_id
+
+
+def _series(services: Services, owner: Principal, study_id: UUID) -> UUID:
+    series_id = uuid7()
+    tenant: dict[str, Any] = {"tenant_id": owner.tenant_id}
+    stored = {"bucket": "studies", "key": f"{owner.tenant_id}/{study_id}/dicom/{series_id}.tar", "size": 1024}
+    uids = {"study_uid": f"2.25.{study_id.int}", "series_uid": f"2.25.{series_id.int}"}
+    facts = {"sop_class": "1.2.840.10008.5.1.4.1.1.4", "transfer_syntax": "1.2.840.10008.1.2.1"}
+    place = {"frames": 1, "offset": 512, "size": 512, "header_bytes": 256}
+    with services.database.tenant(owner.tenant_id) as session:
+        session.add(
+            DicomSeries(
+                id=series_id, study_id=study_id, modality="MR", attributes={}, **uids, **stored, **tenant
+            )
+        )
+        session.flush()
+        session.add(
+            DicomInstance(series_id=series_id, sop_uid=f"2.25.{uuid7().int}", **facts, **place, **tenant)
+        )
+    return series_id
+
+
+def _study(
+    services: Services, owner: Principal, case_id: UUID, kind: str = "brain-mri"
+) -> tuple[UUID, UUID, str]:
     study_id, file_id = uuid7(), uuid7()
-    key = f"{owner.tenant_id}/{study_id}/original/{file_id}.nii.gz"
+    role, suffix = ("slide", ".tiff") if kind == "slide" else ("volume", ".nii.gz")
+    key = f"{owner.tenant_id}/{study_id}/{role}/{file_id}{suffix}"
     ref = services.storage.put("studies", key, b"voxels", "application/gzip")
     with services.database.tenant(owner.tenant_id) as session:
         study = Study(
             id=study_id,
             tenant_id=owner.tenant_id,
             owner_id=owner.user_id,
-            kind="brain-mri",
+            case_id=case_id,
+            kind=kind,
             patient_id=PSEUDONYM,
             patient_name_sealed=services.once(name_ring).seal(NAME, study_id),
             status=StudyStatus.COMPLETED,
@@ -146,6 +189,7 @@ def _study(services: Services, owner: Principal) -> tuple[UUID, UUID, str]:
                 tenant_id=owner.tenant_id,
                 study_id=study_id,
                 filename_sealed=services.once(name_ring).seal(FILENAME, file_id),
+                role=role,
                 bucket=ref.bucket,
                 key=ref.key,
                 size=ref.size,
@@ -170,13 +214,22 @@ def _results(services: Services, owner: Principal, study_id: UUID) -> UUID:
         step = {"step": "detect", "model": "m", "model_version": "1", "result": {}, "seconds": 1.0}
         session.add(StepResult(task_id=task_id, input_hash="0", **step, **tenant))
         facts = {"role": "overlay", "media_type": "image/png", "filename": "overlay.png"}
-        session.add(Artifact(task_id=task_id, study_id=study_id, **facts, **overlay.model_dump(), **tenant))
+        session.add(
+            Artifact(
+                task_id=task_id,
+                study_id=study_id,
+                **facts,
+                **overlay.model_dump(include={"bucket", "key", "version", "size", "sha256"}),
+                **tenant,
+            )
+        )
     return task_id
 
 
 def belongings(services: Services, victim: Victim) -> dict[str, Any]:
     """Every row of the victim's tenant that names something of the victim's, and every object: as they are now."""
     marks = {victim.user.user_id, victim.study_id, victim.task_id, victim.report_id, victim.api_key_id}
+    marks |= {victim.slide_id, victim.case_id, victim.series_id}
     rows: dict[str, Any] = {}
     with services.database.tenant(victim.tenant_id) as session:
         for table in OWNED:
@@ -185,8 +238,8 @@ def belongings(services: Services, victim: Victim) -> dict[str, Any]:
                 row for row in found if marks & {value for value in row.values() if isinstance(value, UUID)}
             ]
             rows[str(table.name)] = sorted((_shown(table, row) for row in mine), key=str)
-    prefix = f"{victim.tenant_id}/{victim.study_id}/"
-    objects = services.storage.list_objects("studies", prefix)
+    prefixes = (f"{victim.tenant_id}/{study}/" for study in (victim.study_id, victim.slide_id))
+    objects = [ref for prefix in prefixes for ref in services.storage.list_objects("studies", prefix)]
     rows["objects"] = sorted((ref.key, services.storage.read("studies", ref.key)) for ref in objects)
     return rows
 

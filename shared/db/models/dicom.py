@@ -59,6 +59,7 @@ class DicomInstance(Base, Identified, TenantOwned, Stamped):
     number: Mapped[int | None]
     rows: Mapped[int | None]
     columns: Mapped[int | None]
+    bits_allocated: Mapped[int | None]
     frames: Mapped[int]
     offset: Mapped[int] = mapped_column(BigInteger)
     """Of the file's first byte in the tar."""

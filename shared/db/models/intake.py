@@ -70,13 +70,11 @@ class IncomingObject(Base, Identified, TenantOwned, Stamped):
     key_hash: Mapped[bytes]
     """SHA-256 of bucket and key: keys are chosen by senders, and may name patients."""
     version: Mapped[str]
-    """Version id, or ETag where the bucket keeps no versions."""
+    """ETag and time of writing: the same from a head and from a listing, which knows no version ids."""
     bucket: Mapped[Bucket] = mapped_column(String)
     key: Mapped[str | None]
     """None once the object was taken up: from then on it is named by its study's file only."""
     size: Mapped[int] = mapped_column(BigInteger)
-    sequencer: Mapped[str | None]
-    """S3's order of changes of one key: hexadecimal, compared by letters once of one length."""
     study_id: Mapped[UUID | None] = mapped_column(ForeignKey("studies.id", ondelete="SET NULL"), index=True)
     ignored: Mapped[str | None]
     """Why it became part of no study."""

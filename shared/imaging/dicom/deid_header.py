@@ -24,14 +24,6 @@ from shared.imaging.dicom.deid_rules import PATIENT_ID, PATIENT_NAME
 SOP_CLASS, SOP_INSTANCE, STUDY, BIRTH_DATE = 0x00080016, 0x00080018, 0x0020000D, 0x00100030
 TIMES_MODIFIED = 0x00280303
 _DELIMITERS: Final = {ord("^"), ord("="), ord("\\")}
-_HELD_BY: Final = (
-    deid_holds.SOP_CLASS,
-    deid_holds.IMAGE_TYPE,
-    deid_holds.MODALITY,
-    deid_holds.CONVERSION,
-    deid_holds.BURNED_IN,
-    deid_holds.LABEL_IN_IMAGE,
-)
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,12 +69,9 @@ class Header:
         return Identity(self.text(PATIENT_NAME), self.text(PATIENT_ID), self.text(BIRTH_DATE))
 
     def holds(self) -> tuple[Hold, ...]:
-        """Why a person has to look at the image. An overlay with a bit position and no data lies in the pixels."""
-        values = {tag: self.text(tag) for tag in _HELD_BY if tag in self.tags}
-        embedded = any(
-            tag >> 24 == 0x60 and tag & 0xFFFF == 0x0102 and (tag & 0xFFFF0000 | 0x3000) not in self.tags
-            for tag in self.tags
-        )
+        """Why a person has to look at the image."""
+        values = {tag: self.text(tag) for tag in deid_holds.HELD_BY if tag in self.tags}
+        embedded = deid_holds.is_overlay_in_pixels(self.tags)
         return deid_holds.holds({**values, deid_holds.SOP_CLASS: self.sop_class}, embedded)
 
     def transfer_syntax(self, encoding: Encoding) -> str:

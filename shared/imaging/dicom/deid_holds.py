@@ -1,6 +1,6 @@
 """What de-identification cannot make safe: objects that are refused, and images that wait for a person to look."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -39,7 +39,9 @@ _REFUSED: Final = {
 }
 _NOT_RAW = frozenset(f"1.2.840.10008.5.1.4.1.1.66.{number}" for number in range(1, 9))
 """Registrations, fiducials, segmentations and surfaces share raw data's prefix."""
-_ENCAPSULATED_DOCUMENT = 0x00420011
+ENCAPSULATED_DOCUMENT = 0x00420011
+OVERLAYS: Final = tuple(0x60000000 | group << 16 for group in range(0x100))
+"""Groups of overlays."""
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _MODALITIES = frozenset({"US", "SC", "OT", "XC"})
 """Ultrasound, secondary capture, other, photographs: text in the picture is usual."""
@@ -48,19 +50,29 @@ _SCREENS = frozenset({"SCREEN SAVE", "SCREENSAVE", "SCREEN_SAVE", "DOSE_INFO", "
 
 SOP_CLASS, IMAGE_TYPE, MODALITY, CONVERSION = 0x00080016, 0x00080008, 0x00080060, 0x00080064
 BURNED_IN, LABEL_IN_IMAGE = 0x00280301, 0x00480010
+HELD_BY: Final = (SOP_CLASS, IMAGE_TYPE, MODALITY, CONVERSION, BURNED_IN, LABEL_IN_IMAGE)
+"""What decides."""
 
 
 def refuse(sop_class: str, tags: Iterable[int]) -> None:
     """Raise CannotDeidentify for documents and for what is no image at all."""
-    for prefix, what in _REFUSED.items():
-        if f"{sop_class}.".startswith(prefix) and sop_class not in _NOT_RAW:
-            raise CannotDeidentify(
-                f"This is {what}; only images are taken, as its text cannot be de-identified."
-            )
+    if what := document(sop_class, tags):
+        raise CannotDeidentify(f"This is {what}; only images are taken, as its text cannot be de-identified.")
     if not sop_class:
         raise CannotDeidentify("The file does not say what kind of object it is (SOP Class UID).")
-    if _ENCAPSULATED_DOCUMENT in tags:
-        raise CannotDeidentify("The file holds an encapsulated document, which cannot be de-identified.")
+
+
+def document(sop_class: str, tags: Iterable[int]) -> str | None:
+    """What the object is, if it is a document or the like; None for images."""
+    for prefix, what in _REFUSED.items():
+        if f"{sop_class}.".startswith(prefix) and sop_class not in _NOT_RAW:
+            return what
+    return "an encapsulated document" if ENCAPSULATED_DOCUMENT in tags else None
+
+
+def is_overlay_in_pixels(tags: Container[int]) -> bool:
+    """Whether an overlay lies in unused bits of the pixels: one with a bit position (60xx,0102) and no data."""
+    return any(group | 0x0102 in tags and group | 0x3000 not in tags for group in OVERLAYS)
 
 
 def holds(values: Mapping[int, str], embedded_overlay: bool) -> tuple[Hold, ...]:

@@ -1,6 +1,6 @@
-"""What stands for UIDs and dates: derived from a secret, so that one upload fits the next without any list.
+"""What stands for patients, UIDs and dates: derived from a secret, so that one upload fits the next without any list.
 
-Both are keyed by the tenant too: two tenants that hold the same image cannot tell so from what we keep of it.
+All are keyed by the tenant too: two tenants that hold the same image cannot tell so from what we keep of it.
 """
 
 import hmac
@@ -13,6 +13,7 @@ from pydicom.uid import UID
 
 _PAYLOAD_BYTES: Final = 10
 _CHECK_BYTES: Final = 6
+_ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LEAST_DAYS: Final = 366
 _MOST_DAYS: Final = 3653
 """Ten years."""
@@ -24,9 +25,9 @@ class Pseudonyms:
     def __init__(self, secret: bytes, tenant: UUID) -> None:
         if len(secret) < 32:
             raise ValueError(f"the secret has at least 32 bytes, not {len(secret)}")
-        self._uid, self._check, self._date = (
+        self._uid, self._check, self._date, self._patient = (
             _keyed(hmac.digest(secret, purpose + tenant.bytes, "sha256"))
-            for purpose in (b"uid", b"own", b"date")
+            for purpose in (b"uid", b"own", b"date", b"patient")
         )
 
     def uid(self, uid: str) -> str:
@@ -52,6 +53,16 @@ class Pseudonyms:
             return False
         raw = value.to_bytes(_PAYLOAD_BYTES + _CHECK_BYTES)
         return hmac.compare_digest(self._check(raw[:_PAYLOAD_BYTES])[:_CHECK_BYTES], raw[_PAYLOAD_BYTES:])
+
+    def patient(self, patient_id: str, issuer: str) -> str:
+        """What stands for a Patient ID: `PAT-` and twelve letters and digits, readable aloud (58 bits).
+
+        issuer: who gave the ID, where the images say so; one ID may be two people's in two hospitals.
+        """
+        person = f"{issuer.strip()}\\{patient_id.strip()}".encode("utf-8", "surrogateescape")
+        number = int.from_bytes(self._patient(person)[:16])
+        letters = (_ALPHABET[number // len(_ALPHABET) ** place % len(_ALPHABET)] for place in range(12))
+        return "PAT-" + "".join(letters)
 
     def days(self, patient_id: str) -> int:
         """By how many days a patient's dates are moved: one to ten years back, the same for each of their studies."""

@@ -71,13 +71,17 @@ class Deidentifier:
         self._opener = Opener()
         self._cleaners: dict[tuple[frozenset[str], int, str], Cleaner] = {}
 
-    def clean_file(self, source: BinaryIO, target: BinaryIO, pseudonym: str) -> Cleaned:
+    def clean_file(
+        self, source: BinaryIO, target: BinaryIO, pseudonym: str, *, pixels: bool = True
+    ) -> Cleaned:
         """Read a file, clean it, and write it, also when it is to be held. Errors as `clean`, and NotDicom.
 
+        pixels: False leaves out the pixels and what follows them; the caller copies them from `source` as they are
+        (`Pixels.head` to `Pixels.end`), which takes no memory; not for deflated files.
         `headers.read_header` has to have seen the file before: it bounds what a deflated one may become.
         """
         try:
-            dataset = dcmread(source)
+            dataset = dcmread(source, stop_before_pixels=not pixels)
         except InvalidDicomError:
             raise NotDicom(
                 "The file has neither DICOM's preamble nor begins with elements of group 2 or 8."

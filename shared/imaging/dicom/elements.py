@@ -184,24 +184,24 @@ class Walker:
             self.implicit = implicit
 
 
-def fragments(data: Bytes, start: int, most: int) -> list[tuple[int, int]]:
-    """Start and length of each fragment of compressed pixel data, the offset table left out.
+def end_of_fragments(data: Bytes, start: int, most: int) -> int:
+    """Where compressed pixel data ends, its closing delimiter included.
 
-    Raises DamagedDicom when there are more than `most`, or one passes the end of the file.
+    Raises DamagedDicom when there are more than `most` fragments, or one passes the end of the file.
     """
-    found: list[tuple[int, int]] = []
+    found = 0
     unpack = Struct("<LL").unpack_from
     at, size = start, len(data)
     while at + 8 <= size:
         tag, length = unpack(data, at)
         if tag == 0xE0DDFFFE:
-            return found[1:]
+            return at + 8
         if tag != 0xE000FFFE or length > size - at - 8:
             raise DamagedDicom(
                 f"The compressed pixel data is damaged or cut off, at byte {at:,} of {size:,}."
             )
-        found.append((at + 8, length))
-        if len(found) > most:
+        found += 1
+        if found > most:
             raise DamagedDicom(f"The compressed pixel data has more than {most:,} fragments.")
         at += 8 + length
     raise DamagedDicom("The compressed pixel data never ends; the file is cut off.")

@@ -5,9 +5,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from shared.errors import TooLarge
-from shared.imaging.dicom.elements import PIXELS, UNDEFINED, Bytes, DataSet, Walker, fragments
+from shared.imaging.dicom import deid_holds
+from shared.imaging.dicom.elements import PIXELS, UNDEFINED, Bytes, DataSet, Walker, end_of_fragments
 from shared.imaging.dicom.errors import DamagedDicom, NotDicom, UnsupportedDicom
 from shared.imaging.dicom.frames import FRAME_TAGS, SEQUENCES, frame_values, read_frame
 from shared.imaging.dicom.instance import (
@@ -29,14 +31,27 @@ MOST_FRAGMENTS = 2_000_000
 
 _META_TAGS = frozenset({0x00020002, 0x00020003, 0x00020010})
 _TAGS = frozenset(
-    {0x00080005, 0x00080008, 0x00080016, 0x00080018, 0x00080020, 0x00080032, 0x00080060, 0x00080070}
+    {
+        0x00100020,
+        0x00100021,
+        0x00080005,
+        0x00080008,
+        0x00080016,
+        0x00080018,
+        0x00080020,
+        0x00080032,
+        0x00080060,
+        0x00080070,
+    }
     | {0x00081030, 0x0008103E, 0x00180010, 0x00180012, 0x00180015, 0x00180020, 0x00180021, 0x00180023}
     | {0x00180024, 0x00180080, 0x00180081, 0x00180082, 0x00180086, 0x00181030, 0x00181060, 0x00181120}
     | {0x00181210, 0x00181314, 0x00185100, 0x00189087, 0x0020000D, 0x0020000E, 0x00200011, 0x00200012}
     | {0x00200013, 0x00200052, 0x00200060, 0x00200062, 0x00200100, 0x00280002, 0x00280004, 0x00280008}
     | {0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280103, 0x00280301, 0x00283000}
 )
-WANTED = _TAGS | FRAME_TAGS | SEQUENCES
+_HOLD_TAGS = frozenset(deid_holds.HELD_BY) | {deid_holds.ENCAPSULATED_DOCUMENT}
+_HOLD_TAGS |= {group | number for group in deid_holds.OVERLAYS for number in (0x0102, 0x3000)}
+WANTED = _TAGS | FRAME_TAGS | SEQUENCES | _HOLD_TAGS
 
 
 def read_header(path: Path) -> Instance:
@@ -156,6 +171,8 @@ def _instance(path: Path, of: Values, syntax: str, meta: Values) -> Instance:
         modality=of.text(0x00080060).upper()[:16],
         pixels=pixels,
         frames=frames,
+        patient_id=of.text(0x00100020)[:256],
+        issuer=of.text(0x00100021)[:256],
         image_type=tuple(part.upper() for part in of.texts(0x00080008)[:16]),
         series_number=of.whole(0x00200011),
         acquisition_number=of.whole(0x00200012),
@@ -185,7 +202,15 @@ def _instance(path: Path, of: Values, syntax: str, meta: Values) -> Instance:
         inversion_ms=plane.double(0x00189079) if inversion is None else inversion,
         flip_deg=plane.number(0x00181314),
         burned_in=of.text(0x00280301).upper()[:4],
+        holds=_holds(of, sop_class),
+        document=deid_holds.document(sop_class, of.elements),
     )
+
+
+def _holds(of: Values, sop_class: str) -> tuple[deid_holds.Hold, ...]:
+    values = {tag: of.text(tag) for tag in deid_holds.HELD_BY if tag in of.elements}
+    embedded = deid_holds.is_overlay_in_pixels(of.elements)
+    return deid_holds.holds({**values, deid_holds.SOP_CLASS: sop_class}, embedded)
 
 
 def _contrast_code(of: Values) -> str:
@@ -211,6 +236,8 @@ def _pixels(of: Values, syntax: str) -> Pixels | None:
             f"The image has {rows} rows, {columns} columns and {frames} frames; each must be at least 1 and there "
             f"may be {MOST_FRAMES:,} frames."
         )
+    length = None if where.length == UNDEFINED else where.length
+    _check_encapsulation(length, syntax)
     pixels = Pixels(
         rows=rows,
         columns=columns,
@@ -221,22 +248,36 @@ def _pixels(of: Values, syntax: str) -> Pixels | None:
         signed=of.short(0x00280103) == 1,
         photometric=of.text(0x00280004).upper()[:16],
         start=where.start,
-        length=None if where.length == UNDEFINED else where.length,
+        length=length,
         floating=tag != 0x7FE00010,
         lookup=bool(of.items(0x00283000)),
+        head=_head_of(of.data, tag, where.start, syntax),
+        end=end_of_fragments(of.data, where.start, MOST_FRAGMENTS)
+        if length is None
+        else where.start + length,
     )
-    _check_length(pixels, of.data, syntax)
+    _check_length(pixels)
     return pixels
 
 
-def _check_length(pixels: Pixels, data: Bytes, syntax: str) -> None:
-    """Whether as many bytes follow as the header promises."""
-    if (pixels.length is None) == (syntax in NATIVE):
+def _head_of(data: Bytes, tag: int, start: int, syntax: str) -> int:
+    """Where the element `tag` begins whose value is at `start`: 8 or 12 bytes before it."""
+    order: Literal["big", "little"] = "big" if syntax == BIG_ENDIAN else "little"
+    begins = (tag >> 16).to_bytes(2, order) + (tag & 0xFFFF).to_bytes(2, order)
+    length = 8 if syntax == IMPLICIT or data[start - 12 : start - 8] != begins else 12
+    return start - length
+
+
+def _check_encapsulation(length: int | None, syntax: str) -> None:
+    if (length is None) == (syntax in NATIVE):
         raise DamagedDicom(
             "Whether the pixels are compressed and what the transfer syntax says do not agree."
         )
+
+
+def _check_length(pixels: Pixels) -> None:
+    """Whether as many bytes follow as the header promises."""
     if pixels.length is None:
-        fragments(data, pixels.start, MOST_FRAGMENTS)
         return
     bits = pixels.rows * pixels.columns * pixels.frames * pixels.samples * pixels.bits_allocated
     if pixels.photometric == "YBR_FULL_422":

@@ -1,7 +1,12 @@
-"""What the rest of the platform needs to know of one DICOM file, without its pixels and without names."""
+"""What the rest of the platform needs to know of one DICOM file, without its pixels and without names.
+
+The Patient ID is among it, so that studies of one patient find each other; it is kept nowhere but as a keyed hash.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from shared.imaging.dicom.deid_holds import Hold
 
 Triple = tuple[float, float, float]
 Six = tuple[float, float, float, float, float, float]
@@ -50,7 +55,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """How the pixels are stored. start, length: bytes in the (inflated) file; length None: compressed."""
+    """How the pixels are stored. start, length: bytes in the (inflated) file; length None: compressed.
+
+    head, end: where the element begins, with its tag, and where it ends.
+    """
 
     rows: int
     columns: int
@@ -65,6 +73,8 @@ class Pixels:
     floating: bool = False
     lookup: bool = False
     """Whether a modality lookup table stands in place of slope and intercept."""
+    head: int = 0
+    end: int = 0
 
     @property
     def frame_bytes(self) -> int:
@@ -91,6 +101,9 @@ class Instance:
     modality: str
     pixels: Pixels | None
     frames: tuple[Frame, ...]
+    patient_id: str = field(default="", repr=False)
+    issuer: str = field(default="", repr=False)
+    """Of the Patient ID."""
     image_type: tuple[str, ...] = ()
     series_number: int | None = None
     acquisition_number: int | None = None
@@ -121,6 +134,10 @@ class Instance:
     flip_deg: float | None = None
     burned_in: str = ""
     """YES, NO or nothing: whether text is drawn into the pixels (0028,0301)."""
+    holds: tuple[Hold, ...] = ()
+    """Why a person has to look at it before it is passed on."""
+    document: str | None = None
+    """What it is where it is no image: a report, say, whose text cannot be de-identified."""
 
     @property
     def is_directory(self) -> bool:

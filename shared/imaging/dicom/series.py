@@ -149,7 +149,7 @@ def _without_copies(files: Sequence[Instance]) -> tuple[list[Instance], list[Iss
 
 def _content(file: Instance) -> Instance:
     """What two copies of one instance have in common, wherever they lie and however their pixels are packed."""
-    pixels = replace(file.pixels, start=0, length=None) if file.pixels else None
+    pixels = replace(file.pixels, start=0, length=None, head=0, end=0) if file.pixels else None
     return replace(file, path=Path(), size=0, transfer_syntax="", pixels=pixels)
 
 

@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from functions.printing import one_line, show_findings, show_letters
+from functions.printing import one_line, outcome, sending_progress, show_findings, show_letters
+from shared.client import Progress as Sent
+from shared.client import Study
 from shared.db.models import DeadLetter
 from shared.ids import uuid7
 
@@ -15,7 +17,7 @@ def finding(display: str, model: str, **more: Any) -> dict[str, Any]:
     return {"display": display, "model": model, "model_version": "1.0.0", **nothing, **more}
 
 
-def study() -> dict[str, Any]:
+def study() -> Study:
     findings = [
         finding("Tumour detected", MODELS[0], value="yes", probability=0.98),
         finding("Tumour type", MODELS[1], value="pituitary", probability=0.9),
@@ -23,7 +25,8 @@ def study() -> dict[str, Any]:
         finding("Oedema volume", MODELS[2], number=12345.678, unit="mm3"),
     ]
     skipped = [{"name": "segment", "status": "skipped", "reason": "there is no [t1ce]"}]
-    return {"results": {"findings": findings, "steps": skipped, "warnings": ["geometry from [sform]"]}}
+    results = {"findings": findings, "steps": skipped, "warnings": ["geometry from [sform]"]}
+    return Study.read({"id": "1", "status": "completed", "results": results})
 
 
 def printed(width: int, shown: Any, what: Any, terminal: bool = False) -> str:
@@ -62,3 +65,25 @@ def test_a_dead_letter_has_its_id_whole_on_a_terminal_and_one_line_in_a_pipe(
     assert "\x1b[2J" not in text
     show_letters(Console(width=20), [letter])
     assert capsys.readouterr().out == f"{letter_id}\tx\ty\tk\t3\t{one_line(error)}\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"status": "rejected", "message": "no voxel differs"}, "rejected: no voxel differs"),
+        ({"status": "receiving", "held": ["text is burnt in"]}, "held until a person has looked at it: text"),
+        ({"status": "ingested", "kind": "ct"}, "nothing analyses ct yet"),
+    ],
+)
+def test_a_study_without_results_says_why(answer: dict[str, Any], words: str) -> None:
+    study = Study.read({"id": "1", **answer})
+    assert words in outcome(study)
+    assert printed(80, show_findings, study) == ""
+
+
+def test_the_bar_of_a_resumed_upload_begins_where_it_was() -> None:
+    console = Console(width=100, force_terminal=True, no_color=True)
+    with console.capture() as capture, sending_progress(console) as move:
+        move(Sent(done=75 << 20, total=100 << 20, before=75 << 20))
+        move(Sent(done=100 << 20, total=100 << 20, before=75 << 20))
+    assert "100.0/100.0 MiB" in capture.get()

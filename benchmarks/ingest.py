@@ -1,0 +1,130 @@
+"""How long a CT series takes to get in: `python -m benchmarks.ingest [--runs N] [--planes N]`.
+
+A series of 512 planes (real ones of LIDC-IDRI-0001 under HOUNSFIELD_DATA, stacked on each other, else noise) as .tar.gz.
+In one run, on the same files: unpacking alone, dcm2niix alone on the unpacked folder (without compression, and with its
+own), and the whole ingest as the function does it: hashing, unpacking, choosing, the volume, de-identification of every
+image, storing. The ratio is (ingest - unpacking) / dcm2niix, of medians.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import dcm2niix
+import numpy as np
+from pydicom import dcmread
+from pydicom.uid import generate_uid
+
+from benchmarks.samples import workplace
+from shared.archives import ArchiveLimits, unpack
+from shared.telemetry.logs import configure_logs
+from tests.intake import Intake
+from tests.unit.shared.imaging.dicom.builders import make_image, save
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--planes", type=int, default=512)
+    arguments = parser.parse_args()
+    configure_logs("ERROR", "console")
+    with workplace() as (intake, folder):
+        source = make_series(folder / "series", arguments.planes)
+        archive = folder / "series.tar.gz"
+        with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+            tar.add(source, arcname="series")
+        size = sum(path.stat().st_size for path in source.iterdir()) / 2**20
+        print(f"{arguments.planes} planes, {size:.0f} MiB, packed {archive.stat().st_size / 2**20:.0f} MiB\n")
+        steps: dict[str, Callable[[], None]] = {
+            "unpacking alone": lambda: _unpacked(archive, folder / "unpacked"),
+            "dcm2niix -z n": lambda: _stacked(source, folder / "made", "n"),
+            "dcm2niix -z y": lambda: _stacked(source, folder / "made", "y"),
+            "ingest": lambda: _ingested(intake, archive),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        for run in range(arguments.runs + 1):
+            for name, step in steps.items():
+                started = time.perf_counter()
+                step()
+                if run:  # the first only warms up
+                    seconds[name].append(time.perf_counter() - started)
+    report(seconds)
+
+
+def report(seconds: dict[str, list[float]]) -> None:
+    """The table and the ratios."""
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    for name, times in seconds.items():
+        print(f"{name:18} median {medians[name]:6.2f} s   ({', '.join(f'{t:.2f}' for t in sorted(times))})")
+    own = medians["ingest"] - medians["unpacking alone"]
+    for name in ("dcm2niix -z n", "dcm2niix -z y"):
+        print(f"(ingest - unpacking) / {name}: {own:.2f} / {medians[name]:.2f} = {own / medians[name]:.2f}")
+
+
+def make_series(folder: Path, planes: int) -> Path:
+    """A CT series of so many planes in `folder`."""
+    folder.mkdir()
+    originals = _originals()
+    uid = generate_uid()
+    for number in range(planes):
+        image = originals[number % len(originals)]() if originals else _noise(number)
+        image.SeriesInstanceUID, image.SOPInstanceUID = uid, generate_uid()
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.InstanceNumber = number + 1
+        x, y, _ = image.ImagePositionPatient
+        image.ImagePositionPatient = [x, y, 2.5 * number]
+        save(image, folder / f"{number:04}.dcm")
+    return folder
+
+
+def _originals() -> list[Callable[[], object]]:
+    data = Path(os.environ.get("HOUNSFIELD_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+    archive = data / "ct" / "lidc" / "LIDC-IDRI-0001_series.tar.gz"
+    if not archive.is_file():
+        return []
+    folder = Path(tempfile.mkdtemp(prefix="hounsfield-bench-"))
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    found = [path.read_bytes() for path in sorted(folder.rglob("*.dcm"))]
+    shutil.rmtree(folder)
+    from io import BytesIO
+
+    return [lambda content=content: dcmread(BytesIO(content)) for content in found]
+
+
+def _noise(number: int) -> object:
+    row = np.random.default_rng(number).normal(0, 20, (512, 512)) + 40
+    return make_image(Rows=512, Columns=512, PixelData=row.astype(np.int16).tobytes())
+
+
+def _unpacked(archive: Path, folder: Path) -> None:
+    folder.mkdir()
+    unpack(archive, folder, ArchiveLimits())
+    shutil.rmtree(folder)
+
+
+def _stacked(source: Path, made: Path, compression: str) -> None:
+    made.mkdir()
+    command = [dcm2niix.bin, "-g", "i", "-b", "n", "-z", compression, "-o", str(made), str(source)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(made)
+
+
+def _ingested(intake: Intake, archive: Path) -> None:
+    study_id = intake.send(archive, duplicate=True)
+    while (study := intake.study(study_id)).status == "receiving":
+        assert not study.message, study.message
+        time.sleep(0.01)
+    assert study.status == "ingested", study.message
+
+
+if __name__ == "__main__":
+    main()

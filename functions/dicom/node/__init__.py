@@ -1,0 +1,1 @@
+"""The DICOM node: C-ECHO, C-STORE and C-FIND for peers that are known by name and address."""

@@ -1,0 +1,268 @@
+"""The watched folder of one machine, laid out as the bucket `incoming`: `cp -r study/ DATA_DIR/incoming/default/ct/`.
+
+With the folder store it is that bucket's own folder, and nothing is copied; otherwise files are sent to the bucket and
+removed here. A file counts when it has been still for two seconds and nobody has it open for writing. Links are not
+followed, hidden and half written files (`*.part`, `*.tmp`) left alone.
+"""
+
+import fcntl
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from watchfiles import watch
+
+from shared.config import Settings
+from shared.errors import HounsfieldError
+from shared.incoming import BUCKET, KINDS, MARKER, NotForUs, place_of, take_in, tenant_of, tenants
+from shared.runtime import Services
+from shared.storage.disk import make_folder
+from shared.storage.factory import folder_root
+from shared.storage.port import ObjectNotFound
+from shared.storage.tree import Absent, Tree
+
+log = structlog.get_logger(__name__)
+
+STILL_SECONDS = 2.0
+LOOK_SECONDS = 10.0
+"""How often the folder is looked through where the system told of no change: such notices get lost, too."""
+TICK_MILLISECONDS = 500
+README = """\
+Files that are put here become studies: <tenant>/<kind>/<study name>/<files>, or <tenant>/<kind>/<file> for one that is
+a study by itself. Kinds: ct, brain-mri, oct, slide; auto finds out. A study is complete half a minute after its last
+file, or as soon as a file called _COMPLETE is in its folder. Files go from here once they were read.
+"""
+
+
+@dataclass
+class _Seen:
+    """A file as it was first seen in its present state."""
+
+    state: tuple[int, int, int]
+    since: float
+    told: bool = False
+
+
+class WatchedFolder:
+    """Takes in what lies still in `root`."""
+
+    def __init__(
+        self, services: Services, root: Path, *, is_bucket: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """is_bucket: whether `root` is the folder store's own folder of the bucket."""
+        self._services = services
+        self._root = root
+        self._tree = Tree(root)
+        self._is_bucket = is_bucket
+        self._clock = clock
+        self._seen: dict[str, _Seen] = {}
+        self._looked = 0.0
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there are files that were not taken in yet."""
+        return any(not one.told for one in self._seen.values())
+
+    def look(self) -> int:
+        """Look through the folder once, and take in what has been still for long enough; returns how many files."""
+        now = self._looked = self._clock()
+        before, self._seen = self._seen, {}
+        for key, state in _files(self._root):
+            known = before.get(key)
+            self._seen[key] = known if known and known.state == state else _Seen(state, now)
+        still = [key for key, one in self._seen.items() if not one.told and now - one.since >= STILL_SECONDS]
+        ready = [key for key in still if not self._is_being_written(key)]
+        moving = {key for key, one in self._seen.items() if not one.told} - set(ready)
+        ready = [key for key in ready if not _is_early(key, moving)]
+        if ready:
+            self._take(sorted(ready, key=lambda key: key.endswith(f"/{MARKER}")))
+        for key in ready:
+            self._seen[key].told = True
+        return len(ready)
+
+    def look_if_due(self, *, changed: bool) -> None:
+        """Look where something changed, or files wait, or it has been a while. What goes wrong is tried again."""
+        if not (changed or self.is_waiting or self._clock() - self._looked >= LOOK_SECONDS):
+            return
+        try:
+            self.look()
+        except (SQLAlchemyError, HounsfieldError, OSError) as error:
+            log.warning("the watched folder could not be taken in", error=type(error).__name__)
+
+    def watch(self, over: threading.Event) -> None:
+        """Look until `over` is set."""
+        while not over.is_set():
+            try:
+                for changes in watch(
+                    self._root,
+                    watch_filter=None,
+                    stop_event=over,
+                    debounce=TICK_MILLISECONDS,
+                    rust_timeout=TICK_MILLISECONDS,
+                    yield_on_timeout=True,
+                    raise_interrupt=False,
+                    ignore_permission_denied=True,
+                ):
+                    self.look_if_due(changed=bool(changes))
+            except (OSError, RuntimeError) as error:  # more folders than the system can watch
+                log.warning("the watched folder is only looked through", error=type(error).__name__)
+                over.wait(STILL_SECONDS)
+                self.look_if_due(changed=True)
+
+    def _take(self, keys: list[str]) -> None:
+        sent = keys if self._is_bucket else self._send(keys)
+        take_in(self._services, ((key,) for key in keys), "folder")
+        if not self._is_bucket:
+            for key in sent:
+                self._remove(key)
+
+    def _send(self, keys: list[str]) -> list[str]:
+        """Put the files that are meant for us into the bucket; returns which. Raises Unavailable."""
+        known = tenants(self._services)
+        sent = []
+        for key in keys:
+            with suppress(NotForUs, Absent):
+                tenant_of(place_of(key), known)
+                self._put(key)
+                sent.append(key)
+        return sent
+
+    def _put(self, key: str) -> None:
+        """Unless it is there already: we may have been killed before the file was removed here."""
+        storage = self._services.storage
+        with self._tree.open(key.split("/")) as file:
+            with suppress(ObjectNotFound):
+                sha256 = storage.head(BUCKET, key).sha256
+                if sha256 and sha256 == _sha256(file):
+                    return
+            file.seek(0)
+            storage.put(BUCKET, key, file)
+
+    def _remove(self, key: str) -> None:
+        """Unless it changed meanwhile: then it is another file."""
+        segments = key.split("/")
+        with suppress(Absent):
+            if _state(self._tree.stat(segments)) == self._seen[key].state:
+                self._tree.remove(segments)
+
+    def _is_being_written(self, key: str) -> bool:
+        try:
+            with self._tree.open(key.split("/")) as file:
+                return is_open_for_writing(file.fileno())
+        except Absent:
+            return True
+        except PermissionError:
+            return True
+
+
+def is_open_for_writing(descriptor: int) -> bool:
+    """Whether somebody may write to this file, itself open for reading, at this moment. False where nobody can tell.
+
+    Linux grants a lease for reading only where no writer has the file open, to the file's owner. It is given back at
+    once; who opens the file for writing meanwhile waits for that, and we get SIGURG, which is ignored unless asked for.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:  # another's file, or a file system without leases
+        return False
+    return False
+
+
+@contextmanager
+def watched(services: Services, tenant: str) -> Iterator[Path]:
+    """Watch the folder of HOUNSFIELD_INCOMING_DIR while the block runs; it is made ready for `tenant`, by short name."""
+    root, is_bucket = prepare(services.settings, tenant)
+    folder = WatchedFolder(services, root, is_bucket=is_bucket)
+    over = threading.Event()
+    thread = threading.Thread(target=folder.watch, args=(over,), name="watched-folder", daemon=True)
+    thread.start()
+    try:
+        yield root
+    finally:
+        over.set()
+        thread.join()
+
+
+def prepare(settings: Settings, tenant: str) -> tuple[Path, bool]:
+    """Make the folder, with a place for each kind; returns where it is, and whether it is the bucket's own folder."""
+    root = settings.incoming_dir or settings.data_dir / BUCKET
+    objects = folder_root(settings)
+    bucket = objects and objects / BUCKET
+    if bucket is not None and settings.incoming_dir is None and not os.path.lexists(root):
+        make_folder(bucket)
+        root.symlink_to(os.path.relpath(bucket, root.parent), target_is_directory=True)
+    make_folder(root)
+    root = root.resolve()
+    for kind in KINDS:
+        make_folder(root / tenant)
+        make_folder(root / tenant / kind)
+        # Folders that get empty are removed; these stay, so that there is always somewhere to copy to.
+        (root / tenant / kind / ".keep").touch(0o600)
+    (root / "README.txt").write_text(README)
+    return root, bucket is not None and root == bucket.resolve()
+
+
+def _is_early(key: str, moving: Collection[str]) -> bool:
+    """Whether a marker is there before the last file of its study is whole."""
+    folder, _, name = key.rpartition("/")
+    return name == MARKER and any(other.startswith(f"{folder}/") for other in moving)
+
+
+def _files(root: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Key and state of every file that may be meant for us; no link is followed."""
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(root / folder) as entries:
+                for entry in entries:
+                    key = folder + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        folders += [f"{key}/"] if _may_hold(key) else []
+                    elif entry.is_file(follow_symlinks=False) and _may_be(key):
+                        yield key, _state(entry.stat(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            continue
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _state(info: os.stat_result) -> tuple[int, int, int]:
+    return info.st_size, info.st_mtime_ns, info.st_ino
+
+
+def _may_hold(key: str) -> bool:
+    """Whether a folder may hold what is meant for us: neither hidden nor one of our own."""
+    try:
+        place_of(f"{key}/x/y/z")
+    except NotForUs as reason:
+        return reason.detail not in ("ours", "clutter", "unreadable")
+    return True
+
+
+def _may_be(key: str) -> bool:
+    try:
+        place_of(key)
+    except NotForUs as reason:
+        return "/" in key and reason.detail not in ("ours", "clutter", "unreadable")
+    return True

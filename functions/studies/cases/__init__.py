@@ -1,0 +1,1 @@
+"""Cases: what a clinician collects of one patient."""

@@ -1,0 +1,1 @@
+"""Slides: studies of one kind, with the fields and routes of the older slide system."""

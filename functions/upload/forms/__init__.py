@@ -1,0 +1,1 @@
+"""Studies in one request: files of any kind, or of one."""

@@ -1,0 +1,1 @@
+"""An OCT image in, its prediction out in the same response, where that does not take too long."""

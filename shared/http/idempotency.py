@@ -1,0 +1,193 @@
+"""`Idempotency-Key`: a request that makes something, sent again because its answer was lost, makes it once.
+
+A route takes `once: Once` as its last parameter and returns `once.keep(answer, response)`. The first answer is kept for a
+day in the transaction of what it tells of, so that a crash leaves both or neither; the same request under the same key
+gets it again, with the header `Idempotency-Replayed: true`. What was refused is not kept: it may be tried again.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Annotated, Any, TypeVar
+from uuid import UUID
+
+from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+
+from shared.db.models import IdempotencyKey, Tenant
+from shared.errors import Conflict, Invalid
+from shared.http.deps import CurrentUser, Unit
+from shared.http.problems import problem_responses
+from shared.runtime import Services, UnitOfWork
+from shared.runtime.unit import unit_of_work
+
+KEPT = timedelta(hours=24)
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotency-Replayed"
+IDEMPOTENT = problem_responses(Conflict, Invalid)
+"""OpenAPI entries of a route that takes a key."""
+_TRY_LOCK = text("select pg_try_advisory_xact_lock(hashtextextended(:key, 1))")
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_BLOCK = 1 << 20
+
+Answer = TypeVar("Answer", bound=BaseModel)
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias=HEADER,
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="any text that no other request of yours has, such as a UUID: the same request sent again with it "
+        "within a day makes nothing new and gets the first answer again",
+    ),
+]
+
+
+class KeyInUse(Conflict):
+    """The first request under this key is still being answered."""
+
+    slug, title = "idempotency-key-in-use", "The first request is under way"
+
+
+class KeyReused(Invalid):
+    """Another request was sent under this key before."""
+
+    slug, title = "idempotency-key-reused", "Another request had this key"
+
+
+class Replay(Exception):
+    """Not an error: the answer that the same request got before is to be sent again."""
+
+    def __init__(self, status: int, location: str | None, answer: dict[str, Any] | None) -> None:
+        super().__init__("the same request was answered before")
+        self.response = JSONResponse(answer, status, headers={REPLAYED: "true"})
+        if location is not None:
+            self.response.headers["Location"] = location
+
+
+class OnceOnly:
+    """Keeps what a route answers, where the caller gave a key."""
+
+    def __init__(self, unit: UnitOfWork, row: IdempotencyKey | None) -> None:
+        self._unit = unit
+        self._row = row
+
+    def keep(self, answer: Answer, response: Response, status: int = 0) -> Answer:
+        """Remember the answer as it is sent: `response` has its Location, and its status unless it is given here."""
+        if self._row is not None:
+            self._row.status = status or response.status_code
+            self._row.location = response.headers.get("location")
+            self._row.answer = answer.model_dump(mode="json", by_alias=True)
+            self._unit.session.add(self._row)
+        return answer
+
+
+async def request_hash(request: Request, key: KeyHeader = None) -> bytes | None:
+    """SHA-256 of what a request under a key asks for; None without a key.
+
+    Of a form, fields and files count, not how they are packed; of JSON, the values, not how they are written.
+    """
+    if key is None:
+        return None
+    digest = hashlib.sha256()
+    query = sorted(request.query_params.multi_items())
+    digest.update(json.dumps([request.method, request.url.path, query]).encode())
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() in _FORMS:
+        await run_in_threadpool(_feed_form, digest, await request.form())
+    else:
+        digest.update(_canonical(await request.body()))
+    return digest.digest()
+
+
+def only_once(
+    unit: Unit,
+    user: CurrentUser,
+    asked: Annotated[bytes | None, Depends(request_hash)],
+    key: KeyHeader = None,
+) -> Iterator[OnceOnly]:
+    """What keeps the answer. Raises Replay, KeyInUse, KeyReused."""
+    if key is None or asked is None:
+        yield OnceOnly(unit, None)
+        return
+    key_hash = hashlib.sha256(key.encode()).digest()
+    lock = f"idempotency:{user.tenant_id}:{user.user_id}:{key_hash.hex()}"
+    if not unit.session.scalar(_TRY_LOCK, {"key": lock}):
+        raise KeyInUse(
+            f"a request with this {HEADER} is being answered just now; ask again in a moment",
+            headers={"Retry-After": "1"},
+        )
+    _replay(unit.session, user.user_id, key_hash, asked)
+    yield OnceOnly(
+        unit,
+        IdempotencyKey(tenant_id=user.tenant_id, user_id=user.user_id, key_hash=key_hash, request_hash=asked),
+    )
+
+
+Once = Annotated[OnceOnly, Depends(only_once, scope="function")]
+
+
+def install_replays(api: FastAPI) -> None:
+    """Have the application send kept answers."""
+    api.add_exception_handler(Replay, _send_again)
+
+
+def clean_idempotency_keys(services: Services) -> int:
+    """Forget answers older than a day; returns how many."""
+    with services.database.system() as session:
+        tenants = session.scalars(select(Tenant.id)).all()
+    return sum(_clean(services, tenant_id) for tenant_id in tenants)
+
+
+def _clean(services: Services, tenant_id: UUID) -> int:
+    with unit_of_work(services, tenant_id) as unit:
+        old = delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - KEPT)
+        return len(unit.session.scalars(old.returning(IdempotencyKey.id)).all())
+
+
+def _replay(session: Session, user_id: UUID, key_hash: bytes, asked: bytes) -> None:
+    mine = (IdempotencyKey.user_id == user_id, IdempotencyKey.key_hash == key_hash)
+    session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.created_at < func.now() - KEPT))
+    before = session.scalar(select(IdempotencyKey).where(*mine))
+    if before is None:
+        return
+    if before.request_hash != asked or before.status is None:
+        raise KeyReused(
+            f"another request was sent with this {HEADER} before; give each its own, and the same one only to "
+            "the same request"
+        )
+    raise Replay(before.status, before.location, before.answer)
+
+
+def _send_again(_request: Request, replay: Exception) -> JSONResponse:
+    assert isinstance(replay, Replay)
+    return replay.response
+
+
+def _canonical(body: bytes) -> bytes:
+    """JSON in one spelling; anything else as it is."""
+    try:
+        return json.dumps(json.loads(body), sort_keys=True).encode()
+    except (ValueError, RecursionError):
+        return body
+
+
+def _feed_form(digest: "hashlib._Hash", form: FormData) -> None:
+    for name, value in form.multi_items():
+        content = _file_hash(value) if isinstance(value, UploadFile) else value
+        filename = value.filename if isinstance(value, UploadFile) else None
+        digest.update(json.dumps([name, filename, content]).encode())
+
+
+def _file_hash(file: UploadFile) -> str:
+    digest = hashlib.sha256()
+    while block := file.file.read(_BLOCK):
+        digest.update(block)
+    file.file.seek(0)
+    return digest.hexdigest()
