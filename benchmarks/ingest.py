@@ -31,7 +31,9 @@ from tests.unit.shared.imaging.dicom.builders import make_image, save
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--planes", type=int, default=512)
     arguments = parser.parse_args()

@@ -51,8 +51,14 @@ TOGETHER = (
     "wsi/dicom_boxes",
 )
 """Folders whose files belong together."""
-ALIKE = ("oct/train", "brain2d/train", "brain2d_followup", "histo_patches/train")
-"""Folders of pictures that differ in nothing but what they show: two of each are sent, and stand for the rest."""
+ALIKE = (
+    "oct/train",
+    "brain2d/train",
+    "brain2d_followup",
+    "histo_patches/train",
+    "dicom_odd/rse_panimg/dicom_4d/",
+)
+"""Folders of files that differ in nothing but what they show: two of each are sent, and stand for the rest."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,9 @@ def samples(data: Path) -> list[Sample]:
 
 def _is_note(path: Path) -> bool:
     """Lists and notes that lie beside the samples."""
-    return path.name in ("SOURCES.md", "manifest.csv", "nodules.json") or path.name.endswith("_annotations.xml")
+    return path.name in ("SOURCES.md", "manifest.csv", "nodules.json") or path.name.endswith(
+        "_annotations.xml"
+    )
 
 
 def _without_alike(found: list[Sample]) -> list[Sample]:
@@ -163,7 +171,7 @@ def table(lines: list[Became]) -> str:
         "",
         "Written by `python -m benchmarks.samples --write docs/samples.md`: every sample under HOUNSFIELD_DATA, each sent",
         "by itself without saying what it is (folders of files that belong together as one .tar.gz), and what ingest",
-        "made of it. Of folders of pictures that are all alike, two of each class stand for the rest.",
+        "made of it. Of folders of files that are all alike, two of each stand for the rest.",
         "",
         f"{len(lines)} samples: {told}.",
         "",

@@ -29,7 +29,15 @@ if TYPE_CHECKING:  # who only submits studies need not have SQLAlchemy
     from shared.db.models import DeadLetter
 
 WAIT_SECONDS = 1800.0
-MENDABLE = (HounsfieldError, CallFailed, OSError, httpx.HTTPError, httpx.InvalidURL, ValueError)
+MENDABLE = (
+    HounsfieldError,
+    CallFailed,
+    OSError,
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    ValueError,
+    ModuleNotFoundError,
+)
 """What `explain` has words for; ValueError includes pydantic's ValidationError."""
 
 
@@ -56,6 +64,8 @@ def explain(error: BaseException) -> list[str]:
             return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         case OSError() if error.strerror:
             return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+        case ModuleNotFoundError():
+            return [f"this command runs on a server, which needs `pip install hounsfield[local]`: {error}"]
         case httpx.InvalidURL():
             return [f"not a URL: {error}"]
     return [str(error) or type(error).__name__]

@@ -56,7 +56,9 @@ class Intake:
             for number, file in enumerate(files):
                 sent = file if isinstance(file, Sent) else Sent(file, file.name)
                 with sent.path.open("rb") as stream:
-                    ref = unit.storage.put("incoming", f"uploads/{unit.tenant_id}/{study.id}/{number}", stream)
+                    ref = unit.storage.put(
+                        "incoming", f"uploads/{unit.tenant_id}/{study.id}/{number}", stream
+                    )
                 row = received_file(
                     unit, study.id, ref.model_copy(update={"sha256": None}), sent.name, sent.modality
                 )
@@ -103,9 +105,7 @@ class Intake:
     def objects(self, id: UUID) -> list[str]:
         """Keys of what is stored of a study, without what comes before its id."""
         prefix = f"{self.tenant_id}/{id}/"
-        return [
-            ref.key.removeprefix(prefix) for ref in self.services.storage.list_objects("studies", prefix)
-        ]
+        return [ref.key.removeprefix(prefix) for ref in self.services.storage.list_objects("studies", prefix)]
 
     def incoming(self) -> list[str]:
         """Keys of everything that was received and is still there."""

@@ -1,5 +1,6 @@
 """`hounsfield reconcile`."""
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -12,6 +13,9 @@ app = typer.Typer()
 @app.command()
 def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be taken up")] = False,
+    older_than: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="younger objects are left to their notices")
+    ] = 60,
     data_dir: DataDir = None,
 ) -> None:
     """Take up what lies in the bucket `incoming` and no notice told of; close studies that have settled."""
@@ -20,7 +24,7 @@ def reconcile(
     settings = settings_with(data_dir=data_dir)
     require_database(settings)
     with open_services(settings) as services:
-        swept = sweep(services, dry_run=dry_run)
+        swept = sweep(services, dry_run=dry_run, grace=timedelta(seconds=older_than))
     found = swept.objects
     out.print(
         f"{found['accepted']} objects {'would be ' if dry_run else ''}taken up, {found['known']} known, "

@@ -16,6 +16,7 @@ from functions.ingest.made import Job, MadeFile, Notes, Source
 from functions.ingest.volumes import (
     MEDIA_TYPE,
     built,
+    check_image,
     check_sizes,
     details_of,
     grid_of,
@@ -107,12 +108,14 @@ def _of_volumes(job: Job, volumes: Sequence[Source], notes: Notes, *, several: b
     as masks and maps are."""
     if several:
         untold = [source for source in volumes if _named(source) is None]
-        notes.passed_over["volume that does not tell its sequence"] += len(untold)
+        if untold:
+            notes.passed_over["volume that does not tell its sequence"] += len(untold)
         volumes = [source for source in volumes if _named(source) is not None]
     checked = []
     for number, source in enumerate(volumes, 1):
         job.progress(f"checking volume {number} of {len(volumes)}", 3 + number)
         path, info = stored(job, source, f"volume-{number}.nii.gz")
+        check_image(info, source.label)
         with fault_of():
             check_head(grid_of(info), source.label)
         checked.append((source, path, info))

@@ -1,11 +1,15 @@
 """CT: the right series of a study as one volume in Hounsfield units."""
 
+from pathlib import Path
+from typing import Any
+
 from functions.ingest.faults import UnusableFiles, fault_of
 from functions.ingest.kinds import VOLUMES
 from functions.ingest.made import Job, MadeFile, Notes, Source
 from functions.ingest.volumes import (
     MEDIA_TYPE,
     built,
+    check_image,
     check_sizes,
     details_of,
     note_series,
@@ -64,7 +68,9 @@ def _of_volume(job: Job, volumes: list[Source], notes: Notes) -> MadeFile:
             "send one CT volume"
         )
     source, path, info = scans[0]
-    notes.passed_over["volume without the values of a CT"] += len(found) - 1
+    check_image(info, source.label)
+    if len(found) > 1:
+        notes.passed_over["volume without the values of a CT"] += len(found) - 1
     if not looks_like_ct(info):
         notes.warnings.append(
             f"the least value of the volume is {info.minimum:g}; in Hounsfield units, air has -1000: check the units"
@@ -74,6 +80,6 @@ def _of_volume(job: Job, volumes: list[Source], notes: Notes) -> MadeFile:
     return _made(path, info, details_of(info), source.name)
 
 
-def _made(path, info: NiftiInfo, details, filename: str) -> MadeFile:
+def _made(path: Path, info: NiftiInfo, details: dict[str, Any], filename: str) -> MadeFile:
     details["hu_range"] = [info.minimum, info.maximum]
     return MadeFile(FileRole.VOLUME, f"volume/{NAME}", path, MEDIA_TYPE, filename, details, "ct")

@@ -57,7 +57,7 @@ def decide(declared: Kind | None, sources: Sequence[Source], dicom: DicomFiles, 
         _pass_over(sources, pictures, notes)
         notes.warnings.append("a picture does not say what it shows: it was taken for a B-scan of OCT")
         return Decision("oct", "format", pictures)
-    raise _nothing_usable(sources, dicom)
+    raise _nothing_usable(sources, dicom, notes)
 
 
 def _as_declared(declared: Kind, sources: Sequence[Source], dicom: DicomFiles, notes: Notes) -> Decision:
@@ -108,9 +108,15 @@ def _pass_over(sources: Sequence[Source], used: Sequence[Source], notes: Notes) 
             notes.passed_over[f"{source.found.format}, of another kind"] += 1
 
 
-def _nothing_usable(sources: Sequence[Source], dicom: DicomFiles) -> UnusableFiles | Held:
+def _nothing_usable(sources: Sequence[Source], dicom: DicomFiles, notes: Notes) -> UnusableFiles | Held:
     if dicom.held_kinds:
         return _held(dicom)
+    for source in sources:
+        if source.found.needs and len(sources) == 1:
+            return UnusableFiles(f"{source.label}: {source.found.needs}")
+    if notes.left_out and not dicom.modalities:
+        why = "; ".join(f"{count} × {reason}" for reason, count in sorted(notes.left_out.items()))
+        return UnusableFiles(f"none of the DICOM files is an image that can be used: {why}")
     return UnusableFiles(
         f"the study holds {_described(sources, dicom)}; CT, MR, OPT and SM images of DICOM are taken, NIfTI, NRRD, "
         "MHA, OCT, pictures of B-scans and whole-slide images"

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from shared.config import Settings
 from shared.db.models import FileRole, StudyFile
-from shared.events.types import Kind
 from shared.formats.types import Identified
 from shared.imaging.dicom.deid_job import Packed
 from shared.imaging.dicom.instance import Instance
@@ -108,8 +107,6 @@ class PackedSeries:
     tar: Path
     images: tuple[PackedImage, ...]
     attributes: dict[str, Any]
-    chosen: bool
-    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -119,17 +116,3 @@ class Patient:
     pseudonym: str
     name: str
     scan_date: date | None
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What became of a study's files."""
-
-    kind: Kind
-    kind_source: str
-    files: tuple[MadeFile, ...]
-    series: tuple[PackedSeries, ...]
-    patient: Patient | None
-    notes: Notes
-    hashes: dict[UUID, str]
-    digest: str

@@ -11,7 +11,7 @@ from PIL import Image
 
 from functions.ingest.faults import UnusableFiles, fault_of
 from functions.ingest.kinds import PICTURES
-from functions.ingest.made import Job, MadeFile, Notes, Source
+from functions.ingest.made import Job, MadeFile, Source
 from functions.ingest.received import is_dicom
 from shared.db.models import FileRole
 from shared.formats.types import Format
@@ -27,14 +27,13 @@ _EYES: dict[str, Laterality] = {"R": "R", "L": "L"}
 _MEDIA_TYPES = {".png": "image/png", ".nii.gz": "application/gzip"}
 
 
-def make_oct(job: Job, sources: list[Source], images: list[Instance], notes: Notes) -> list[MadeFile]:
+def make_oct(job: Job, sources: list[Source], images: list[Instance]) -> list[MadeFile]:
     """The study's scans. Raises UnusableFiles."""
     job.progress("reading the scan", 5)
     scans, fundus = _of_dicom(job, images)
     index = [source for source in sources if source.found.format is Format.HEYEX_XML]
     files = [source for source in sources if not is_dicom(source)]
     if index:  # its pictures are read by it, not as scans of their own
-        notes.passed_over["picture of a HEYEX export"] += len(files) - len(index)
         pictures = {_last(s.name): s.path for s in files if s.found.format in PICTURES}
         files = [source for source in files if source.found.format not in PICTURES]
     else:

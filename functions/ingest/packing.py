@@ -93,18 +93,15 @@ class Packing:
         return self._folder / f"{number:06d}.tar"
 
 
-def series_of(
-    packing: Packing, images: Sequence[PackedImage], reasons: dict[str, tuple[bool, str | None]]
-) -> tuple[PackedSeries, ...]:
-    """The images by series. reasons: by Series Instance UID, whether it was chosen, and why or why not."""
+def series_of(packing: Packing, images: Sequence[PackedImage]) -> tuple[PackedSeries, ...]:
+    """The images by series."""
     groups: dict[str, list[PackedImage]] = {}
     for image in images:
         groups.setdefault(image.instance.series_uid, []).append(image)
     made = []
-    for uid, group in groups.items():
-        chosen, reason = reasons.get(uid, (False, None))
+    for group in groups.values():
         attributes = next((one.packed.attributes for one in group if one.packed.attributes), {})
-        made.append(PackedSeries(packing.tar_of(group[0]), tuple(group), attributes, chosen, reason))
+        made.append(PackedSeries(packing.tar_of(group[0]), tuple(group), attributes))
     return tuple(made)
 
 

@@ -1,9 +1,9 @@
 """What ingest decides: what a study's files are, whether they can be used, and what is made of them."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from functions.ingest.dicom_files import KINDS, DicomFiles, read_dicom
 from functions.ingest.faults import Held, UnusableFiles, room_in
 from functions.ingest.folders import work_folder
 from functions.ingest.kinds import Decision, decide
-from functions.ingest.made import Job, MadeFile, Notes, Patient, Progress, Source
+from functions.ingest.made import Job, MadeFile, Notes, PackedSeries, Patient, Progress, Source
 from functions.ingest.oct import make_oct
 from functions.ingest.packing import Packing, patient_of, pseudonym_of, series_of
 from functions.ingest.received import Contents, contents_of, digest_of, hashing, is_dicom, recognised
@@ -25,6 +25,7 @@ from shared.db.models import DicomSeries, FileRole, Study, StudyFile
 from shared.events import StudyIngested, StudyRejected
 from shared.events.types import Kind
 from shared.imaging.dicom.deid_pseudonyms import Pseudonyms
+from shared.imaging.dicom.instance import Instance
 from shared.runtime import LongWork, Services, UnitOfWork
 from shared.security.keys import key_store
 from shared.security.rings import derive
@@ -111,7 +112,7 @@ class _Intake:
         self._study = study
         self._job = job
         self._stack = stack
-        self._notes = Notes()
+        self.notes = Notes()
         self._names = services.once(name_ring)
         self._files = [file for file in study.files if file.role == FileRole.RECEIVED]
 
@@ -128,12 +129,13 @@ class _Intake:
         found = recognised(self._files, paths, self._job.settings.max_volume_bytes)
         hashing_ = self._stack.enter_context(hashing(self._files, paths))
         packing = None
+        pool = self._stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="packing"))
         if any(what.archive or what.format.value.startswith("dicom") for what in found):
             packing = self._stack.enter_context(Packing(self._job, pseudonym_secret(self._services)))
-        contents = contents_of(self._job, self._files, found, paths, names, self._notes)
+        contents = contents_of(self._job, self._files, found, paths, names, self.notes)
         hashes = hashing_.checked()
         digest = self._digest(hashes, known)
-        return self._outcome(contents, packing, hashes, digest)
+        return self._outcome(contents, _Dicom(self, packing, pool), hashes, digest)
 
     def _digest(self, hashes: dict[UUID, str], known: Known) -> str:
         digest = self._study.digest or digest_of(self._files, hashes)
@@ -141,10 +143,8 @@ class _Intake:
             raise UnusableFiles(f"these files are study {other} already")
         return digest
 
-    def _outcome(
-        self, contents: Contents, packing: Packing | None, hashes: dict[UUID, str], digest: str
-    ) -> Outcome:
-        job, notes = self._job, self._notes
+    def _outcome(self, contents: Contents, packer: "_Dicom", hashes: dict[UUID, str], digest: str) -> Outcome:
+        job, notes = self._job, self.notes
         contents.sources[:] = told_slides(job, contents.sources)
         dicom_sources = [source for source in contents.sources if is_dicom(source)]
         if dicom_sources:
@@ -152,26 +152,34 @@ class _Intake:
         dicom = read_dicom(dicom_sources, notes, released=job.released)
         decision = self._decided(contents, dicom)
         pseudonym = self._pseudonym(dicom)
-        if packing is not None and dicom.images:
-            packing.begin(dicom.images, pseudonym)
+        packer.begin(dicom.images, pseudonym)
         made = self._make(decision, dicom, contents)
-        packed = packing.packed(notes) if packing is not None and dicom.images else []
-        series = series_of(packing, packed, made.reasons) if packing is not None else ()
+        packed = packer.series()
         if decision.kind == "slide" and any(is_dicom(source) for source in decision.sources):
-            made.files += make_dicom_slide(job, series)
-        patient = patient_of(packed, pseudonym)
+            made.files += make_dicom_slide(job, packed)
+        patient = patient_of([image for one in packed for image in one.images], pseudonym)
         job.progress("storing", 9)
-        return self._stored(
-            decision, made, [partial(store_series, series=one) for one in series], patient, hashes, digest
-        )
+        rows = [store_file(self.place, file) for file in made.files]
+        if job.settings.keep_originals:
+            rows += [keep_original(self.place, file, hashes[file.id]) for file in self._files]
+        series = packer.rows(made.reasons)
+        assert decision.kind is not None, "decided by now"
+        details: dict[str, Any] = {"kind_source": decision.source, **notes.as_details()}
+        details["modalities"] = sorted({file.modality for file in made.files if file.modality})
+        return Outcome(decision.kind, details, rows, series, patient, hashes, digest)
+
+    @property
+    def place(self) -> Place:
+        """Where the study's objects go."""
+        return Place(self._services.storage, self._names, self._study.tenant_id, self._study.id)
 
     def _decided(self, contents: Contents, dicom: DicomFiles) -> Decision:
         """The kind; where only voxels tell, by the voxels."""
-        decision = decide(self._study.kind, contents.sources, dicom, self._notes)  # type: ignore[arg-type]
+        decision = decide(self._study.kind, contents.sources, dicom, self.notes)  # type: ignore[arg-type]
         if decision.kind is not None:
             return decision
         kind = self._kind_by_content(decision.sources)
-        self._notes.warnings.append(
+        self.notes.warnings.append(
             f"nothing but the values of its voxels says that this is {'a CT' if kind == 'ct' else 'an MRI'}; "
             "send the kind with the study to be sure"
         )
@@ -196,7 +204,7 @@ class _Intake:
         return derived if derived and study.patient_id_source != "given" else study.patient_id
 
     def _make(self, decision: Decision, dicom: DicomFiles, contents: Contents) -> _Made:
-        job, notes = self._job, self._notes
+        job, notes = self._job, self.notes
         kind, sources = decision.kind, decision.sources
         images = [image for image in dicom.images if KINDS.get(image.modality) == kind]
         if kind == "ct":
@@ -204,30 +212,47 @@ class _Intake:
         if kind == "brain-mri":
             return _Made(*make_brain_mri(job, sources, images, notes))
         if kind == "oct":
-            return _Made(make_oct(job, sources, images, notes))
+            return _Made(make_oct(job, sources, images))
         if images:  # a DICOM slide is made once its files are clean
             return _Made()
         return _Made(make_slide(job, sources, contents))
 
-    def _stored(
-        self,
-        decision: Decision,
-        made: _Made,
-        series: list[Callable[[Place], DicomSeries]],
-        patient: Patient | None,
-        hashes: dict[UUID, str],
-        digest: str,
-    ) -> Outcome:
-        assert decision.kind is not None, "decided by now"
-        place = Place(self._services.storage, self._names, self._study.tenant_id, self._study.id)
-        rows = [store_file(place, file) for file in made.files]
-        if self._job.settings.keep_originals:
-            rows += [keep_original(place, file, hashes[file.id]) for file in self._files]
-        details: dict[str, Any] = {"kind_source": decision.source, **self._notes.as_details()}
-        details["modalities"] = sorted({file.modality for file in made.files if file.modality})
-        return Outcome(
-            decision.kind, details, rows, [store(place) for store in series], patient, hashes, digest
-        )
+
+class _Dicom:
+    """The DICOM images of a study: de-identified, packed and stored beside everything else."""
+
+    def __init__(self, intake: _Intake, packing: Packing | None, pool: ThreadPoolExecutor) -> None:
+        self._intake = intake
+        self._packing = packing
+        self._pool = pool
+        self._packed: Future[tuple[PackedSeries, ...]] | None = None
+        self._stored: Future[list[DicomSeries]] | None = None
+
+    def begin(self, images: list[Instance], pseudonym: str) -> None:
+        """Begin with these, if there are any."""
+        if self._packing is None or not images:
+            return
+        self._packing.begin(images, pseudonym)
+        self._packed = self._pool.submit(self._pack, self._packing)
+        self._stored = self._pool.submit(self._store)
+
+    def series(self) -> tuple[PackedSeries, ...]:
+        """What was packed, once it is."""
+        return self._packed.result() if self._packed else ()
+
+    def rows(self, reasons: Reasons) -> list[DicomSeries]:
+        """The rows of the series, once their objects are stored."""
+        rows = self._stored.result() if self._stored else []
+        for one, row in zip(self.series(), rows, strict=True):
+            original = one.images[0].instance.series_uid
+            row.chosen, row.reason = reasons.get(original, (False, None))
+        return rows
+
+    def _pack(self, packing: Packing) -> tuple[PackedSeries, ...]:
+        return series_of(packing, packing.packed(self._intake.notes))
+
+    def _store(self) -> list[DicomSeries]:
+        return [store_series(self._intake.place, one) for one in self.series()]
 
 
 def accept(unit: UnitOfWork, study_id: UUID, outcome: Outcome) -> None:
@@ -251,7 +276,7 @@ def accept(unit: UnitOfWork, study_id: UUID, outcome: Outcome) -> None:
 def reject(unit: UnitOfWork, study: Study, reason: str) -> None:
     """Refuse the study; `forget` follows by its event and leaves nothing of the files."""
     if IngestRepository(unit.session).mark_rejected(study.id, reason):
-        unit.emit(StudyRejected(study_id=study.id, kind=study.kind, reason=reason))  # type: ignore[arg-type]
+        unit.emit(StudyRejected(study_id=study.id, kind=study.kind, reason=reason))
 
 
 def hold(unit: UnitOfWork, study: Study, held: Held) -> None:

@@ -11,10 +11,13 @@ from functions.ingest.volumes import only
 from shared.db.models import FileRole
 from shared.formats.identify import as_slide, may_be_slide
 from shared.formats.types import Format
+from shared.imaging.dicom.instance import Instance
 from shared.imaging.jobs import run_job
 
 SUFFIXES = {Format.ZEISS_CZI: ".czi", Format.SAKURA: ".svslide"}
 INDEXES = {Format.MIRAX_INDEX: "mirax", Format.HAMAMATSU_INDEX: "hamamatsu"}
+READABLE = frozenset(f"1.2.840.10008.1.2{end}" for end in (".1", "", ".4.50", ".4.90", ".4.91"))
+"""Transfer syntaxes of DICOM slides that OpenSlide 4 reads."""
 SECONDS = 600
 BYTES_PER_SECOND = 5 * 2**20
 """What a slow disk copies; a re-encoded slide takes longer, and its size grows with it."""
@@ -71,6 +74,8 @@ def make_dicom_slide(job: Job, series: tuple[PackedSeries, ...]) -> list[MadeFil
     volumes = [one for one in slides[0].images if VOLUME in one.instance.image_type[2:3]]
     if not volumes:
         raise UnusableFiles("the DICOM files hold no image of the slide itself (VOLUME)")
+    for one in volumes:
+        _check_readable(one.instance)
     volumes.sort(key=lambda one: -(one.instance.pixels.end if one.instance.pixels else 0))
     paths = []
     for number, one in enumerate(volumes, 1):
@@ -84,6 +89,17 @@ def make_dicom_slide(job: Job, series: tuple[PackedSeries, ...]) -> list[MadeFil
         MadeFile(FileRole.SLIDE, f"slide/{path.name}", path, "application/dicom", path.name, details)
         for path in paths
     ]
+
+
+def _check_readable(image: Instance) -> None:
+    """Raises UnusableFiles for what OpenSlide has no decoder for, which it calls damaged."""
+    if image.pixels is not None and image.pixels.samples != 3:
+        raise UnusableFiles("the slide's images are grey; DICOM slides are read in colour")
+    if image.transfer_syntax not in READABLE:
+        raise UnusableFiles(
+            f"the slide's images are compressed by transfer syntax {image.transfer_syntax}; JPEG, JPEG 2000 and "
+            "uncompressed ones are read"
+        )
 
 
 def _openable(sources: list[Source]) -> list[Source]:

@@ -4,6 +4,7 @@ writes the same objects again."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Final
 from uuid import UUID, uuid5
 
 from functions.ingest.made import MadeFile, PackedImage, PackedSeries
@@ -11,7 +12,7 @@ from shared.db.models import DicomInstance, DicomSeries, FileRole, StudyFile
 from shared.security.sealing import NameRing
 from shared.storage.port import ObjectRef, Storage
 
-BUCKET = "studies"
+BUCKET: Final = "studies"
 TAR = "application/x-tar"
 
 
@@ -68,8 +69,6 @@ def store_series(place: Place, series: PackedSeries) -> DicomSeries:
         bucket=ref.bucket,
         key=ref.key,
         size=ref.size,
-        chosen=series.chosen,
-        reason=series.reason,
         instances=_instances(place, series_id, series.images),
     )
 

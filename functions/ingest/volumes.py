@@ -1,6 +1,5 @@
 """Volumes as they are kept: gzipped NIfTI without any text, whatever they came as."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ from shared.imaging.dicom.series import Series
 from shared.imaging.dicom.volume import build_volume
 from shared.imaging.metaimage import read_metaimage, read_metaimage_layout
 from shared.imaging.nifti import NiftiInfo, copy_nifti, read_layout, write_nifti
-from shared.imaging.nifti_header import Limits, TooManyVoxels
+from shared.imaging.nifti_header import AffineSource, Limits, TooManyVoxels
 from shared.imaging.nrrd import read_nrrd, read_nrrd_layout
 from shared.imaging.volume import Volume
 
 MEDIA_TYPE = "application/gzip"
 LEAST_PLANES = 2
+LABELS = 32
+"""Whole numbers of no greater range are labels of a mask: no scanner writes an image of so few greys."""
 
 
 def limits_of(job: Job) -> Limits:
@@ -78,9 +79,24 @@ def built(job: Job, series: Series, name: str) -> tuple[Path, NiftiInfo]:
 def info_of(volume: Volume, *, oriented: bool) -> NiftiInfo:
     """What `check_nifti` would say of it."""
     low, high = float(volume.data.min()), float(volume.data.max())
-    source = "sform" if oriented else "pixdim"
+    source: AffineSource = "sform" if oriented else "pixdim"
     kept = np.dtype(volume.data.dtype).name
-    return NiftiInfo(1, True, volume.shape, volume.spacing, volume.affine, source, kept, low, high)  # type: ignore[arg-type]
+    return NiftiInfo(1, True, volume.shape, volume.spacing, volume.affine, source, kept, low, high)
+
+
+def is_label_map(info: NiftiInfo) -> bool:
+    """Whether a volume is a mask and no image."""
+    whole = np.dtype(info.dtype).kind in "iu" and info.minimum.is_integer() and info.maximum.is_integer()
+    return whole and info.minimum >= 0 and info.maximum <= LABELS
+
+
+def check_image(info: NiftiInfo, label: str) -> None:
+    """Raises UnusableFiles for a mask."""
+    if is_label_map(info):
+        raise UnusableFiles(
+            f"{label}: its values are whole numbers from {info.minimum:g} to {info.maximum:g}, as in a mask or label map; "
+            "send the image that it was made of"
+        )
 
 
 def grid_of(info: NiftiInfo) -> Volume:
@@ -123,7 +139,7 @@ def note_series(choice: Choice, notes: Notes) -> dict[str, tuple[bool, str | Non
     return reasons
 
 
-def _told(series: Series, chosen: bool, reason: str) -> Mapping[str, Any] | Any:
+def _told(series: Series, chosen: bool, reason: str) -> dict[str, Any]:
     return {
         "number": series.head.series_number,
         "modality": series.head.modality if series.head.modality.isalpha() else None,

@@ -114,7 +114,8 @@ async def _receiving(store: FolderStorage, grant: Grant, declared: int) -> Async
     try:
         yield writer
     finally:
-        await run_in_threadpool(writer.close)
+        if not writer.is_closed:
+            await run_in_threadpool(writer.close)
 
 
 def _declared(request: Request) -> int:

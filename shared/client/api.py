@@ -17,6 +17,8 @@ from shared.client.retries import AWAY, Patience, Waiting
 
 T = TypeVar("T")
 TIMEOUT = httpx.Timeout(60, read=300, pool=None)
+AT_ONCE = AWAY - {httpx.codes.TOO_MANY_REQUESTS}
+"""For who waits at a keyboard: a lock after wrong passwords is told, not waited for."""
 Send = Callable[[], Awaitable[httpx.Response]]
 
 
@@ -54,11 +56,14 @@ class Api:
 
     async def login(self, name: str, password: str) -> None:
         """Take the tokens of a new session. Raises CallFailed."""
-        self._hold(await self.call("POST", "auth/login", json={"login": name, "password": password}))
+        said = {"login": name, "password": password}
+        self._hold(await self.call("POST", "auth/login", AT_ONCE, json=said))
 
-    async def call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+    async def call(
+        self, method: str, path: str, passing: frozenset[int] = AWAY, **request: Any
+    ) -> dict[str, Any]:
         """What the route answers, a JSON object; {} for none. Raises CallFailed."""
-        response = await self.patiently(partial(self._authorised, method, path, request))
+        response = await self.patiently(partial(self._authorised, method, path, request), passing)
         check(response)
         if response.status_code == httpx.codes.NO_CONTENT:
             return {}

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import anyio
 
-from shared.client.api import Api
+from shared.client.api import AT_ONCE, Api
 from shared.client.choosing import sources_of
 from shared.client.errors import CallFailed
 from shared.client.results import Page, Study, Upload
@@ -46,7 +46,8 @@ class AsyncClient:
 
     async def register(self, email: str, password: str) -> None:
         """Make an account."""
-        await self._api.call("POST", "auth/register", json={"email": email, "password": password})
+        said = {"email": email, "password": password}
+        await self._api.call("POST", "auth/register", AT_ONCE, json=said)
 
     async def submit(
         self, paths: Paths, sending: Sending | None = None, **fields: Unpack[StudyFields]

@@ -24,11 +24,11 @@ class Studies:
 
     async def get(self, id: str) -> Study:
         """A study with its files, task and results."""
-        return self._api.read(Study.read, await self._api.call("GET", f"studies/{quote(id)}"))
+        return self._api.read(Study.read, await self._api.call("GET", f"studies/{quote(id, safe='')}"))
 
     async def delete(self, id: str) -> None:
         """Remove a study with everything that was made of it."""
-        await self._api.call("DELETE", f"studies/{quote(id)}")
+        await self._api.call("DELETE", f"studies/{quote(id, safe='')}")
 
     async def wait(self, id: str, on_change: OnChange | None = None, seconds: float = 1800) -> Study:
         """The study once it ended, or is ingested and nothing analyses it. Raises CallFailed after `seconds`."""

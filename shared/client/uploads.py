@@ -23,11 +23,13 @@ class Uploads:
 
     async def get(self, id: str) -> Upload:
         """As it stands, with the parts that were received."""
-        return self._read(await self._api.call("GET", f"uploads/{quote(id)}"))
+        return self._read(await self._api.call("GET", f"uploads/{quote(id, safe='')}"))
 
     async def sign(self, id: str, numbers: list[int]) -> dict[int, str]:
         """URLs to PUT these parts to."""
-        answer = await self._api.call("POST", f"uploads/{quote(id)}/parts", json={"numbers": numbers})
+        answer = await self._api.call(
+            "POST", f"uploads/{quote(id, safe='')}/parts", json={"numbers": numbers}
+        )
         urls = self._api.read(
             lambda signed: {int(part["number"]): str(part["url"]) for part in signed["parts"]}, answer
         )
@@ -38,11 +40,11 @@ class Uploads:
     async def finish(self, id: str, *, study: bool, sha256: str | None) -> Upload:
         """Everything was sent; `study` makes a study of it. Asked again, it answers the same."""
         about = {"study": study, **({"sha256": sha256} if sha256 else {})}
-        return self._read(await self._api.call("POST", f"uploads/{quote(id)}/finish", json=about))
+        return self._read(await self._api.call("POST", f"uploads/{quote(id, safe='')}/finish", json=about))
 
     async def abort(self, id: str) -> None:
         """Give it up, with what was sent of it."""
-        await self._api.call("DELETE", f"uploads/{quote(id)}")
+        await self._api.call("DELETE", f"uploads/{quote(id, safe='')}")
 
     async def list(self, cursor: str | None = None) -> Page[Upload]:
         """Yours, newest first."""

@@ -20,6 +20,7 @@ SUBJECTS = {
     "scans": "study",
     "slides": "study",
     "cases": "case",
+    "uploads": "upload",
     "reports": "report",
     "users": "user",
     "auth": "api_key",

@@ -38,7 +38,7 @@ class PartWriter:
         self._leave = leave
         self._size = 0
         self._digest = xxhash.xxh3_128()
-        self._is_done = self._is_closed = False
+        self._is_closed = False
         # A request that is cancelled leaves while its last block is being written: the file must not close under it.
         self._turn = Lock()
 
@@ -59,24 +59,28 @@ class PartWriter:
             self._size += len(block)
 
     def finish(self) -> Part:
-        """The part, on the disk and received. Raises UploadNotFound, Unavailable."""
+        """The part, on the disk and received; the writer is closed. Raises UploadNotFound, Unavailable."""
         part = Part(self._number, self._digest.hexdigest(), self._size)
         with self._turn:
             sync(self._data)
             self._confirm(part)
-            self._is_done = True
+            self._is_closed = True
+            self._files.close()
         return part
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is nothing left to close."""
+        return self._is_closed
+
     def close(self) -> None:
-        """Let others write this part. Closing again is no error."""
+        """Give up a part that was not finished, so that others may write it. Closing again is no error."""
         with self._turn:
             if self._is_closed:
                 return
             self._is_closed = True
-            with self._files:
-                if not self._is_done:
-                    with suppress(UploadNotFound):
-                        self._leave()
+            with self._files, suppress(UploadNotFound):
+                self._leave()
 
 
 def check_room(number: int, size: int, part_bytes: int) -> None:

@@ -1,8 +1,8 @@
 """Unfinished multipart uploads of the folder store: every part is written straight to its place in one file.
 
-`<folder>/<upload id>/` holds `manifest.json`, which names the object; `data`, the object as it grows; one `<number>.part`
-for each part that was received whole, with its ETag and size; and `<number>.lock` while a part is being written.
-Completing an upload is renaming `data`: no byte is copied.
+`<folder>/<upload id>/` holds `manifest.json`, which names the object, and `data`, the object as it grows. In folders for
+a hundred parts each, an empty file `<number>.<ETag>.<size>` stands for a part that was received whole; while one is being
+written the file is called `<number>.lock`, and is locked. Completing an upload is renaming `data`: no byte is copied.
 """
 
 import os
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from shared.storage.disk import (
     FOLDER_MODE,
@@ -31,6 +31,7 @@ from shared.storage.parts import check_number
 from shared.storage.port import Bucket, Part, PartBusy, PartMismatch, UploadNotFound
 
 _UPLOAD_ID = re.compile(r"[0-9a-f]{32}")
+_RECEIVED = re.compile(r"(?P<number>[0-9]{5})\.(?P<etag>[0-9a-f]{32})\.(?P<size>[0-9]{1,10})")
 
 
 class Manifest(BaseModel):
@@ -42,13 +43,6 @@ class Manifest(BaseModel):
     key: str
     media_type: str | None
     part_bytes: int
-
-
-class _Received(BaseModel):
-    """What a `.part` file says."""
-
-    etag: str
-    size: int
 
 
 class Uploads:
@@ -63,10 +57,12 @@ class Uploads:
         """Make an upload and return its id, which cannot be guessed."""
         upload_id = secrets.token_hex(16)
         folder = self._root / upload_id
-        with disk_errors():
+        with disk_errors(), self._scratch.file() as handle:
+            write(handle, manifest.model_dump_json().encode())
+            sync(handle)
             folder.mkdir(FOLDER_MODE)
             open(folder / "data", "xb", opener=private).close()
-            self._record(folder / "manifest.json", manifest)
+            os.rename(handle.name, folder / "manifest.json")
             sync_folder(folder)
             sync_folder(self._root)
         return upload_id
@@ -94,13 +90,17 @@ class Uploads:
         check_number(number)
         folder = self._folder(upload_id)
         with self.held(upload_id) as manifest, ExitStack() as files:
-            guard = files.enter_context(open(_guard(folder, number), "ab", opener=private))
+            path = _guard(folder, number)
+            if not path.parent.exists():
+                path.parent.mkdir(FOLDER_MODE)
+                sync_folder(folder)
+            guard = files.enter_context(open(path, "ab", opener=private))
             if not lock_at_once(guard):
                 raise PartBusy(f"Part {number} is being received in another request; wait for its end.")
             check_room(number, declared, manifest.part_bytes)
             data = files.enter_context(open(folder / "data", "r+b", buffering=0))
             data.seek((number - 1) * manifest.part_bytes)
-            self._forget(folder, number)
+            _forget(path)
             return PartWriter(
                 data,
                 files.pop_all(),
@@ -114,8 +114,8 @@ class Uploads:
         """Parts by number. Raises UploadNotFound."""
         self.manifest(upload_id)
         with disk_errors(), _upload_gone():
-            names = sorted(self._folder(upload_id).glob("?????.part"))
-            return [part for path in names if (part := _read(path))]
+            found = [_part(path.name) for path in self._folder(upload_id).glob("[0-9]*/*")]
+            return sorted((part for part in found if part), key=lambda part: part.number)
 
     def seal(self, upload_id: str, parts: list[Part]) -> Path:
         """The file of an upload that is `held`, as long as these parts, which are all of it.
@@ -151,35 +151,21 @@ class Uploads:
 
     def _refuse_writers(self, upload_id: str) -> None:
         """Whoever still writes has the file open, and would change it after it became an object."""
-        for path in self._folder(upload_id).glob("?????.lock"):
+        for path in self._folder(upload_id).glob("[0-9]*/*.lock"):
             with open(path, "ab") as guard:
                 if not lock_at_once(guard):
                     raise PartBusy(f"Part {int(path.stem)} is still being received.")
 
-    def _forget(self, folder: Path, number: int) -> None:
-        try:
-            _marker(folder, number).unlink()
-        except FileNotFoundError:
-            return
-        sync_folder(folder)  # before its bytes change
-
     def _confirm(self, upload_id: str, part: Part) -> None:
-        folder = self._folder(upload_id)
         with self.held(upload_id):
-            self._record(_marker(folder, part.number), _Received(etag=part.etag, size=part.size))
-            _guard(folder, part.number).unlink()
-            sync_folder(folder)
+            guard = _guard(self._folder(upload_id), part.number)
+            guard.rename(guard.with_name(f"{guard.stem}.{part.etag}.{part.size}"))
+        with _upload_gone():
+            sync_folder(guard.parent)
 
     def _leave(self, upload_id: str, number: int) -> None:
         with self.held(upload_id):
             _guard(self._folder(upload_id), number).unlink()
-
-    def _record(self, path: Path, content: BaseModel) -> None:
-        """Write a small file, whole or not at all."""
-        with self._scratch.file() as handle:
-            write(handle, content.model_dump_json().encode())
-            sync(handle)
-            os.rename(handle.name, path)
 
     def _folder(self, upload_id: str) -> Path:
         if not _UPLOAD_ID.fullmatch(upload_id):
@@ -187,21 +173,22 @@ class Uploads:
         return self._root / upload_id
 
 
-def _marker(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.part"
-
-
 def _guard(folder: Path, number: int) -> Path:
-    return folder / f"{number:05d}.lock"
+    return folder / f"{number // 100:03d}" / f"{number:05d}.lock"
 
 
-def _read(path: Path) -> Part | None:
-    """The part that a `.part` file tells of; None where it is just being replaced."""
-    try:
-        received = _Received.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    return Part(int(path.stem), received.etag, received.size)
+def _forget(guard: Path) -> None:
+    """Let what was received of a part count no more, before its bytes change."""
+    names = [name for name in os.listdir(guard.parent) if name.startswith(guard.stem) and _part(name)]
+    for name in names:
+        (guard.parent / name).unlink()
+    if names:
+        sync_folder(guard.parent)
+
+
+def _part(name: str) -> Part | None:
+    found = _RECEIVED.fullmatch(name)
+    return Part(int(found["number"]), found["etag"], int(found["size"])) if found else None
 
 
 @contextmanager

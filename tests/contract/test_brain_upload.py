@@ -45,14 +45,20 @@ class Clinic:
         return self.client.get(f"/api/{path}", headers=self.headers)
 
     def settled(self, *files: tuple[str, bytes], **fields: str) -> dict[str, Any]:
-        """Send, and wait until ingest has decided."""
+        """Send, and wait until ingest has decided and tidied up."""
         sent = self.send(*files, **fields)
         assert sent.status_code == 202, sent.text
+        return self.decided(sent.json()["id"])
+
+    def decided(self, study_id: str) -> dict[str, Any]:
         deadline = time.monotonic() + SECONDS
-        while (study := self.get(f"studies/{sent.json()['id']}").json())["status"] == "receiving":
-            assert time.monotonic() < deadline
+        while True:
+            study: dict[str, Any] = self.get(f"studies/{study_id}").json()
+            received = [file for file in study["files"] if file["role"] == "received"]
+            if study["status"] != "receiving" and not received:
+                return study
+            assert time.monotonic() < deadline, study
             time.sleep(0.02)
-        return study
 
 
 @pytest.fixture
@@ -117,8 +123,7 @@ def test_the_form_tells_the_sequence_by_a_list_or_by_the_fields_name(clinic: Cli
     parts = {"t1ce": ("x.nii", nifti(voxels(7)))}
     sent = clinic.client.post("/process-mri/", files=parts, headers=clinic.headers)
     assert sent.status_code == 202
-    time.sleep(0.5)
-    [file] = clinic.get(f"scans/{sent.json()['id']}").json()["files"]
+    [file] = clinic.decided(sent.json()["id"])["files"]
     assert (file["modality"], file["details"]["modality_source"]) == ("t1ce", "form")
 
 
@@ -330,7 +335,7 @@ def test_a_file_name_is_stored_short_and_without_control_characters(clinic: Clin
         headers=clinic.headers | {"Content-Type": "multipart/form-data; boundary=x"},
     )
     assert sent.status_code == 202
-    assert clinic.get(f"scans/{sent.json()['id']}").json()["files"][0]["filename"] == "a_b_t2.nii"
+    assert clinic.decided(sent.json()["id"])["files"][0]["filename"] == "a_b_t2.nii"
 
 
 def test_a_file_name_is_stored_sealed_for_its_own_row(services: Services, clinic: Clinic) -> None:
@@ -353,7 +358,10 @@ def test_a_file_name_is_stored_sealed_for_its_own_row(services: Services, clinic
 def test_modalities_are_taken_in_either_case_and_may_leave_a_file_to_its_name(clinic: Clinic) -> None:
     files = ("a.nii", nifti(voxels(5))), ("b_t2.nii", nifti(voxels(6)))
     study = clinic.settled(*files, modalities="T1CE,")
-    assert [file["modality"] for file in study["files"]] == ["t1ce", "t2"]
+    assert {file["filename"]: file["modality"] for file in study["files"]} == {
+        "a.nii": "t1ce",
+        "b_t2.nii": "t2",
+    }
     again = clinic.send(*files, modalities="t1ce,")
     assert (again.status_code, again.json()["id"]) == (200, study["id"])
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from functions.ingest.objects.folder import STILL_SECONDS, WatchedFolder, is_open_for_writing, prepare
+from functions.ingest.objects.folder import STILL_SECONDS, WatchedFolder, prepare
 from functions.ingest.objects.sweep import reconcile
+from functions.ingest.objects.writers import is_open_for_writing
 from shared.incoming import AUTO
 from shared.runtime import Services
 from shared.security.principal import Principal
@@ -263,3 +264,11 @@ def test_a_file_that_is_replaced_after_it_was_taken_is_taken_again(
     handle(services, admin.tenant_id)
     [study] = studies(services, admin.tenant_id)
     assert [one.size for one in study.files] == [len(b"newer and longer")]
+
+
+def test_the_sweep_leaves_a_file_alone_that_is_being_written(
+    services: Services, watch: Callable[..., Watched], slug: str
+) -> None:
+    with watch().put(f"{slug}/oct/left.e2e").open("ab"):
+        assert reconcile(services, grace=timedelta(0)).objects == {"young": 1, "ignored": 6}
+    assert reconcile(services, grace=timedelta(0)).objects["accepted"] == 1

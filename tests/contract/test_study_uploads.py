@@ -6,11 +6,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+import anyio
 import pytest
 from sqlalchemy import select, text, update
+from sqlalchemy.pool import QueuePool
 
 from functions import upload
 from functions.upload.oct import service as oct_service
@@ -691,16 +694,47 @@ def test_who_waits_holds_no_database_connection(
     services: Services, sender: Sender, analysis: Analysis
 ) -> None:
     held = []
+    pool = services.database.engine.pool
+    assert isinstance(pool, QueuePool)
 
     def act() -> None:
         analysis.study()
         for _ in range(40):
-            held.append(services.database.engine.pool.checkedout())  # type: ignore[attr-defined]
+            held.append(pool.checkedout())
             time.sleep(0.02)
 
     answer, _ = while_waiting(sender, act, wait=2)
     assert answer.status_code == 202
     assert held.count(0) > len(held) / 2, held
+
+
+def test_who_goes_away_is_not_waited_for(services: Services, sender: Sender, analysis: Analysis) -> None:
+    boundary = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
+    body = boundary + samples.picture("PNG") + b"\r\n--x--\r\n"
+    headers = {**sender.headers, "Content-Type": "multipart/form-data; boundary=x"}
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/api/oct/predict",
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 5000),
+        "server": ("testserver", 80),
+    }
+    messages = [{"type": "http.request", "body": body, "more_body": False}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0) if len(messages) > 1 else messages[0]
+
+    async def send(message: Any) -> None:
+        pass
+
+    begun = time.monotonic()
+    anyio.run(partial(sender.client.app, scope, receive, send))
+    assert time.monotonic() - begun < 20, "it would have waited for 60 s"
+    assert announced(services) == [str(analysis.study().id)], "its image is analysed all the same"
 
 
 @pytest.mark.parametrize(

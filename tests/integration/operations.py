@@ -27,14 +27,21 @@ PATHS: dict[str, Aim] = {
     "/studies/{id}": lambda victim: victim.study_id,
     "/studies/{id}/artifacts/{role}": lambda victim: "overlay",
     "/studies/{id}/files/{file_id}": lambda victim: victim.file_id,
+    "/uploads/{id}": lambda victim: victim.upload_id,
     "/users/{id}": lambda victim: victim.user.user_id,
     "/users/{id}/api-keys/{key_id}": lambda victim: victim.api_key_id,
+    "/viewer/{slide}": lambda victim: victim.slide_id,
+    "/viewer/{slide}_files/{level}": lambda victim: 0,
+    "/viewer/{slide}_files/{level}/{col}": lambda victim: 0,
+    "/viewer/{slide}_files/{level}/{col}_{row}": lambda victim: 0,
 }
 """A path up to and with its last parameter → what of the victim's that parameter names."""
 FIELDS: Mapping[str, Aim] = {
     "study_id": lambda victim: victim.study_id,
     "case_id": lambda victim: victim.case_id,
     "ids": lambda victim: victim.slide_id,
+    "upload_id": lambda victim: victim.upload_id,
+    "uploads": lambda victim: victim.upload_id,
     "task_id": lambda victim: victim.task_id,
     "report_id": lambda victim: victim.report_id,
     "owner_id": lambda victim: victim.user.user_id,

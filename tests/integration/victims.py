@@ -9,6 +9,8 @@ from sqlalchemy import Table, func, select
 
 from functions.auth.sessions.service import Session, start_session
 from functions.reporting.service import create_report
+from functions.upload.parts.schemas import UploadRequest
+from functions.upload.parts.service import start
 from shared.db import models
 from shared.db.base import Base
 from shared.db.models import (
@@ -17,7 +19,9 @@ from shared.db.models import (
     Case,
     DicomInstance,
     DicomSeries,
+    IdempotencyKey,
     Identity,
+    IncomingObject,
     PasswordReset,
     Report,
     Role,
@@ -64,6 +68,7 @@ class Victim:
     file_id: UUID
     report_id: UUID
     api_key_id: UUID
+    upload_id: UUID
     object_key: str
     session: Session
 
@@ -74,7 +79,7 @@ class Victim:
     def needles(self) -> set[str]:
         """Texts that only those who may see the victim's things ever meet."""
         studies = (self.study_id, self.slide_id, self.case_id, self.series_id, self.task_id)
-        ids = (self.user.user_id, self.api_key_id, self.file_id, self.report_id, *studies)
+        ids = (self.user.user_id, self.api_key_id, self.file_id, self.report_id, self.upload_id, *studies)
         texts = (self.email, self.session.user.username, NAME, *NAME.split(), FILENAME, PSEUDONYM)
         return {*map(str, ids), *texts, self.session.access_token, self.session.refresh_token}
 
@@ -90,6 +95,7 @@ def make_victim(services: Services, tenant_id: UUID) -> Victim:
     task_id = _results(services, owner, study_id)
     with unit_of_work(services, tenant_id) as unit:
         create_report(unit, task_id)
+    upload_id = _upload(services, owner, case_id)
     with services.database.tenant(tenant_id) as session:
         report_id = session.scalars(select(Report.id).where(Report.task_id == task_id)).one()
         api_key_id = add_api_key(session, owner)[0]
@@ -97,9 +103,17 @@ def make_victim(services: Services, tenant_id: UUID) -> Victim:
         expires_at = func.now() + func.make_interval(0, 0, 0, 1)
         session.add(Identity(issuer="https://idp.example", subject=user.id.hex, **of_user))
         session.add(PasswordReset(token_hash=user.id.bytes, expires_at=expires_at, **of_user))
+        session.add(_object(study_id, tenant_id))
+        hashes = {"key_hash": user.id.bytes, "request_hash": user.id.bytes}
+        session.add(IdempotencyKey(status=201, location=f"/api/cases/{case_id}", **hashes, **of_user))
     started = start_session(services, user, Actor(user.id, "password", "127.0.0.1"))
-    ids = (study_id, slide_id, case_id, series_id, task_id, file_id, report_id, api_key_id)
+    ids = (study_id, slide_id, case_id, series_id, task_id, file_id, report_id, api_key_id, upload_id)
     return Victim(owner, user.email, *ids, key, started)
+
+
+def _object(study_id: UUID, tenant_id: UUID) -> IncomingObject:
+    facts: dict[str, Any] = {"key_hash": study_id.bytes, "version": "1", "bucket": "incoming", "size": 6}
+    return IncomingObject(tenant_id=tenant_id, study_id=study_id, **facts)
 
 
 def add_api_key(session: Any, owner: Principal, **values: Any) -> tuple[UUID, str]:
@@ -140,6 +154,12 @@ def _case(services: Services, owner: Principal) -> UUID:
         case = Case(id=case_id, tenant_id=owner.tenant_id, owner_id=owner.user_id, patient_id=PSEUDONYM)
         session.add(case)
     return case_id
+
+
+def _upload(services: Services, owner: Principal, case_id: UUID) -> UUID:
+    asked = {"filename": FILENAME, "size": 2 << 20, "kind": "slide", "patient_name": NAME, "case_id": case_id}
+    with unit_of_work(services, owner.tenant_id) as unit:
+        return start(unit, owner, UploadRequest.model_validate({**asked, "patient_id": PSEUDONYM})).id
 
 
 def _series(services: Services, owner: Principal, study_id: UUID) -> UUID:
@@ -229,7 +249,7 @@ def _results(services: Services, owner: Principal, study_id: UUID) -> UUID:
 def belongings(services: Services, victim: Victim) -> dict[str, Any]:
     """Every row of the victim's tenant that names something of the victim's, and every object: as they are now."""
     marks = {victim.user.user_id, victim.study_id, victim.task_id, victim.report_id, victim.api_key_id}
-    marks |= {victim.slide_id, victim.case_id, victim.series_id}
+    marks |= {victim.slide_id, victim.case_id, victim.series_id, victim.upload_id}
     rows: dict[str, Any] = {}
     with services.database.tenant(victim.tenant_id) as session:
         for table in OWNED:

@@ -5,10 +5,8 @@ removed here. A file counts when it has been still for two seconds and nobody ha
 followed, hidden and half written files (`*.part`, `*.tmp`) left alone.
 """
 
-import fcntl
 import hashlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +19,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from watchfiles import watch
 
+from functions.ingest.objects.writers import is_open_for_writing
 from shared.config import Settings
 from shared.errors import HounsfieldError
 from shared.incoming import BUCKET, KINDS, MARKER, NotForUs, place_of, take_in, tenant_of, tenants
@@ -162,25 +161,6 @@ class WatchedFolder:
             return True
         except PermissionError:
             return True
-
-
-def is_open_for_writing(descriptor: int) -> bool:
-    """Whether somebody may write to this file, itself open for reading, at this moment. False where nobody can tell.
-
-    Linux grants a lease for reading only where no writer has the file open, to the file's owner. It is given back at
-    once; who opens the file for writing meanwhile waits for that, and we get SIGURG, which is ignored unless asked for.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return False
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except BlockingIOError:
-        return True
-    except OSError:  # another's file, or a file system without leases
-        return False
-    return False
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from itertools import groupby, islice
 from uuid import UUID
 
 from functions.ingest.objects.repository import ObjectsRepository
+from functions.ingest.objects.writers import is_open_for_writing
 from shared.incoming import (
     BUCKET,
     NotForUs,
@@ -21,7 +22,8 @@ from shared.incoming import (
 )
 from shared.intake import close_settled
 from shared.runtime import Services
-from shared.storage.port import ObjectRef
+from shared.storage.folder import FolderStorage
+from shared.storage.port import ObjectNotFound, ObjectRef
 
 GRACE = timedelta(minutes=1)
 """Younger objects are left to their notices."""
@@ -45,7 +47,7 @@ def reconcile(services: Services, *, dry_run: bool = False, grace: timedelta = G
     swept, left = Swept(), Counter[str]()
     for tenant_id, refs in _by_tenant(services, left, grace):
         swept.objects += _take_missing(services, tenant_id, refs, dry_run=dry_run)
-    swept.objects["young"] = left.pop("young", 0)
+    swept.objects["young"] += left.pop("young", 0)
     swept.objects["ignored"] = left.total()
     if not dry_run:
         note_left(left, "sweep")
@@ -90,11 +92,23 @@ def _take_missing(
         known = repository.known(versions)
         if not dry_run:
             repository.still_there(versions)
-    missing = [ref for ref, version in zip(refs, versions, strict=True) if version not in known]
-    found = Counter(known=len(refs) - len(missing))
+    new = [ref for ref, version in zip(refs, versions, strict=True) if version not in known]
+    missing = [ref for ref in new if not _is_being_written(services, ref)]
+    found = Counter(known=len(refs) - len(new), young=len(new) - len(missing))
     if dry_run:
         return found + Counter(accepted=len(missing))
     return found + record(services, tenant_id, missing, "sweep")
+
+
+def _is_being_written(services: Services, ref: ObjectRef) -> bool:
+    """Whether somebody is copying the file into the folder store's bucket; an S3 store lists whole objects only."""
+    if not isinstance(services.storage, FolderStorage):
+        return False
+    try:
+        with services.storage.open(BUCKET, ref.key) as file:
+            return is_open_for_writing(file.fileno())
+    except ObjectNotFound:
+        return True
 
 
 def _forget(services: Services, tenant_id: UUID) -> int:

@@ -168,7 +168,19 @@ class _Packer:
 def _storable(attributes: dict[str, Any]) -> dict[str, Any]:
     """Those that PostgreSQL's jsonb holds, and that are no longer than such values are."""
     texts = {tag: json.dumps(value) for tag, value in attributes.items()}
-    unfit = ("\\u0000", "\\ud8", "\\ud9", "\\uda", "\\udb", "\\udc", "\\udd", "\\ude", "\\udf", "NaN", "Infinity")
+    unfit = (
+        "\\u0000",
+        "\\ud8",
+        "\\ud9",
+        "\\uda",
+        "\\udb",
+        "\\udc",
+        "\\udd",
+        "\\ude",
+        "\\udf",
+        "NaN",
+        "Infinity",
+    )
     return {
         tag: attributes[tag]
         for tag, text in texts.items()

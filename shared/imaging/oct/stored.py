@@ -26,7 +26,7 @@ from shared.imaging.raster import DECODER_ERRORS
 CHUNK = "Hounsfield"
 DEVICES = ("Heidelberg", "Topcon", "DICOM", "unknown")
 LEVEL = 1
-_DTYPES = {2: np.dtype("u1"), 512: np.dtype("<u2")}
+_DTYPES: dict[int, np.dtype[np.generic]] = {2: np.dtype("u1"), 512: np.dtype("<u2")}
 _CODES = {1: 2, 2: 512}
 _COMMENT = 6
 _LONGEST_TEXT = 64 * 2**10

@@ -87,6 +87,13 @@ def test_the_command_that_submits_needs_no_server_package(command: str) -> None:
     assert "--url" in done.stdout or "list" in done.stdout
 
 
+def test_a_command_of_the_server_says_what_it_needs() -> None:
+    allowed = installed_by("cli") | {"shared", "functions"}
+    done = run(allowed, "from functions.cli import main; main()", "migrate")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "hounsfield[local]" in done.stderr
+
+
 def test_what_is_not_installed_would_be_noticed() -> None:
     done = run(installed_by("client") | {"shared"}, "import shared.events")
     assert "pydantic is not installed here" in done.stderr
