@@ -37,7 +37,7 @@ def hold(services: Services, owner: Principal, images: Sequence[Dataset], **of_s
         session.add(Study(**values))
         session.flush()
         for files in _by_series(owner.tenant_id, images, pseudonym).values():
-            session.add(_series(services, owner.tenant_id, study_id, files))
+            session.add(put_series(services, owner.tenant_id, study_id, files))
     return study_id
 
 
@@ -54,15 +54,23 @@ def _by_series(tenant_id: UUID, images: Sequence[Dataset], pseudonym: str) -> di
 
 
 def _clean(tenant_id: UUID, image: Dataset, pseudonym: str) -> bytes:
-    sent, target = io.BytesIO(), io.BytesIO()
-    image.save_as(sent, enforce_file_format=True)
-    sent.seek(0)
-    Deidentifier(SECRET, tenant_id).clean_file(sent, target, pseudonym)
+    target = io.BytesIO()
+    Deidentifier(SECRET, tenant_id).clean_file(io.BytesIO(as_file(image)), target, pseudonym)
     return target.getvalue()
 
 
-def _series(services: Services, tenant_id: UUID, study_id: UUID, files: Sequence[bytes]) -> DicomSeries:
-    series_id = uuid7()
+def as_file(image: Dataset) -> bytes:
+    """An image as it is sent."""
+    target = io.BytesIO()
+    image.save_as(target, enforce_file_format=True)
+    return target.getvalue()
+
+
+def put_series(
+    services: Services, tenant_id: UUID, study_id: UUID, files: Sequence[bytes], series_id: UUID | None = None
+) -> DicomSeries:
+    """The object of a series, stored, and its rows. files: of one series."""
+    series_id = series_id or uuid7()
     tar, offsets = _tar(files)
     ref = services.storage.put("studies", f"{tenant_id}/{study_id}/dicom/{series_id}.tar", tar)
     headers = [dcmread(io.BytesIO(file)) for file in files]

@@ -8,6 +8,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from functions.dicom.criteria import (
@@ -78,7 +79,9 @@ class Holdings:
         key = (DicomSeries.study_uid, DicomSeries.series_uid, DicomInstance.number, DicomInstance.sop_uid)
         query = self._matching(criteria).join(DicomInstance, DicomInstance.series_id == DicomSeries.id)
         pairs = query.where(*_of_instance(criteria)).with_only_columns(DicomInstance, DicomSeries)
-        pairs = pairs.distinct(*key).order_by(*key, DicomSeries.created_at.desc(), DicomInstance.id.desc())
+        pairs = pairs.ext(distinct_on(*key)).order_by(
+            *key, DicomSeries.created_at.desc(), DicomInstance.id.desc()
+        )
         rows = self._session.execute(pairs.limit(limit).offset(offset)).all()
         return [cast(tuple[DicomInstance, DicomSeries], tuple(row)) for row in rows]
 
@@ -101,8 +104,8 @@ class Holdings:
             wanted = [_text(DicomSeries.modality, part) for part in asked.replace(",", "\\").split("\\")]
             having = self._visible().where(or_(*wanted)).with_only_columns(DicomSeries.study_uid)
             query = query.where(DicomSeries.study_uid.in_(having))
-        if criteria.level != "instance" and any(_of_instance(criteria)):
-            holders = select(DicomInstance.series_id).where(*_of_instance(criteria))
+        if criteria.level != "instance" and (of_instance := _of_instance(criteria)):
+            holders = select(DicomInstance.series_id).where(*of_instance)
             query = query.where(DicomSeries.id.in_(holders))
         return query
 

@@ -33,6 +33,8 @@ from shared.security.sealing import name_ring
 
 PSEUDONYMS = "dicom-pseudonyms"
 """Purpose of the secret that UIDs, dates and patients' pseudonyms are derived with."""
+EARLY_BYTES = 16 * 2**20
+"""From this size on, an archive takes longer to unpack than the process that packs its images takes to start."""
 Known = Callable[[str], UUID | None]
 """The owner's other study of the files with this digest, if there is one."""
 
@@ -128,14 +130,14 @@ class _Intake:
         names = {file.id: self._names.filename(file) for file in self._files}
         found = recognised(self._files, paths, self._job.settings.max_volume_bytes)
         hashing_ = self._stack.enter_context(hashing(self._files, paths))
-        packing = None
         pool = self._stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="packing"))
-        if any(what.archive or what.format.value.startswith("dicom") for what in found):
-            packing = self._stack.enter_context(Packing(self._job, pseudonym_secret(self._services)))
+        packer = _Dicom(self, pool)
+        if sum(file.size for file in self._files) >= EARLY_BYTES and any(what.archive for what in found):
+            packer.prepare()
         contents = contents_of(self._job, self._files, found, paths, names, self.notes)
         hashes = hashing_.checked()
         digest = self._digest(hashes, known)
-        return self._outcome(contents, _Dicom(self, packing, pool), hashes, digest)
+        return self._outcome(contents, packer, hashes, digest)
 
     def _digest(self, hashes: dict[UUID, str], known: Known) -> str:
         digest = self._study.digest or digest_of(self._files, hashes)
@@ -172,6 +174,10 @@ class _Intake:
     def place(self) -> Place:
         """Where the study's objects go."""
         return Place(self._services.storage, self._names, self._study.tenant_id, self._study.id)
+
+    def packing(self) -> Packing:
+        """A process that packs, for as long as this runs."""
+        return self._stack.enter_context(Packing(self._job, pseudonym_secret(self._services)))
 
     def _decided(self, contents: Contents, dicom: DicomFiles) -> Decision:
         """The kind; where only voxels tell, by the voxels."""
@@ -221,20 +227,27 @@ class _Intake:
 class _Dicom:
     """The DICOM images of a study: de-identified, packed and stored beside everything else."""
 
-    def __init__(self, intake: _Intake, packing: Packing | None, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, intake: "_Intake", pool: ThreadPoolExecutor) -> None:
         self._intake = intake
-        self._packing = packing
+        self._packing: Packing | None = None
         self._pool = pool
         self._packed: Future[tuple[PackedSeries, ...]] | None = None
         self._stored: Future[list[DicomSeries]] | None = None
 
     def begin(self, images: list[Instance], pseudonym: str) -> None:
         """Begin with these, if there are any."""
-        if self._packing is None or not images:
+        if not images:
             return
-        self._packing.begin(images, pseudonym)
-        self._packed = self._pool.submit(self._pack, self._packing)
+        packing = self.prepare()
+        packing.begin(images, pseudonym)
+        self._packed = self._pool.submit(self._pack, packing)
         self._stored = self._pool.submit(self._store)
+
+    def prepare(self) -> Packing:
+        """Let the process load its libraries."""
+        if self._packing is None:
+            self._packing = self._intake.packing()
+        return self._packing
 
     def series(self) -> tuple[PackedSeries, ...]:
         """What was packed, once it is."""

@@ -63,7 +63,8 @@ def make_slide(job: Job, sources: list[Source], contents: Contents) -> list[Made
 
 
 def make_dicom_slide(job: Job, series: tuple[PackedSeries, ...]) -> list[MadeFile]:
-    """The study's slide, of DICOM files that were cleaned: one file for each, which OpenSlide wants in one folder."""
+    """The study's slide, of DICOM files that were cleaned. Several of them, levels of one slide, become one TIFF: a slide
+    is one object. The files themselves are kept in their series' tar."""
     slides = [one for one in series if one.images[0].instance.modality == "SM"]
     if len(slides) != 1:
         raise UnusableFiles(
@@ -84,11 +85,14 @@ def make_dicom_slide(job: Job, series: tuple[PackedSeries, ...]) -> list[MadeFil
         paths.append(path)
     with fault_of():
         described = _run(job, {"action": "describe", "source": str(paths[0])}, folder)
-    details = _details(described) | {"removed": [], "reencoded": False, "files": len(paths)}
-    return [
-        MadeFile(FileRole.SLIDE, f"slide/{path.name}", path, "application/dicom", path.name, details)
-        for path in paths
-    ]
+        kept, suffix, media_type = paths[0], ".dcm", "application/dicom"
+        if len(paths) > 1:
+            kept, suffix, media_type = job.folder / "slide", ".tif", "image/tiff"
+            job.progress("joining the slide's levels", 7)
+            _run(job, {"action": "join", "source": str(paths[0]), "target": str(kept)}, folder)
+    details = _details(described) | {"removed": [], "reencoded": len(paths) > 1, "dicom_files": len(paths)}
+    key = f"slide/slide{suffix}"
+    return [MadeFile(FileRole.SLIDE, key, kept, media_type, f"slide{suffix}", details)]
 
 
 def _check_readable(image: Instance) -> None:

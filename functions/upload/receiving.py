@@ -19,7 +19,7 @@ from shared.quota import expect_room, require_room
 from shared.runtime import UnitOfWork
 from shared.security.audit import Detail
 from shared.security.sealing import name_ring
-from shared.storage.port import Bucket, ObjectRef
+from shared.storage.port import Bucket, ObjectNotFound, ObjectRef
 
 BUCKET: Bucket = "incoming"
 
@@ -186,8 +186,12 @@ def _start_again(unit: UnitOfWork, repository: UploadRepository, study: Study) -
 def _row_of_upload(unit: UnitOfWork, study_id: UUID, upload: Upload) -> StudyFile:
     """The row of a file that was uploaded in parts. Raises Conflict where it is not there any more."""
     filename = unit.services.once(name_ring).open(upload.filename_sealed, upload.id)
-    ref = unit.storage.head(BUCKET, upload.key).model_copy(update={"sha256": None})
-    file = received_file(unit, study_id, ref, filename, upload.modality)
+    try:
+        ref = unit.storage.head(BUCKET, upload.key)
+    except ObjectNotFound as error:
+        raise Conflict("the upload's file is there no longer; send it again in another upload") from error
+    unchecked = ref.model_copy(update={"sha256": None})
+    file = received_file(unit, study_id, unchecked, filename, upload.modality)
     file.media_type = upload.media_type
     file.details = {"declared_sha256": upload.sha256} if upload.sha256 else {}
     return file

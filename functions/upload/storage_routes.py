@@ -92,7 +92,7 @@ async def write_part(bucket: str, key: str, request: Request, services: Services
             writer.write(block)
             checksums.update(block)
 
-        await write_blocks(request.stream(), write)
+        await write_blocks(request, write)
         checksums.check()
         part = await run_in_threadpool(writer.finish)
     return Response(headers={"ETag": f'"{part.etag}"'})

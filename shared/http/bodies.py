@@ -3,12 +3,15 @@
 import asyncio
 import re
 import time
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.errors import HeadTooLarge, HounsfieldError, RequestTimeout, TooLarge
 from shared.http.problems import problem_response
+from shared.http.straight import RECEIVE_INTO, ReceiveInto, offered
 
 DOCUMENT_BYTES = 1 << 20
 """Largest body that is read into memory whole: JSON, a web form, a CloudEvent."""
@@ -17,6 +20,7 @@ _FORMS = re.compile(
     r"/(?:process-mri|studies|segmentation/upload|oct/predict|cases/[^/]+/upload|dicom-web/studies(?:/[^/]+)?)"
 )
 MAX_HEADERS = 100
+Answer = TypeVar("Answer")
 SLOWEST = 1 << 10
 """Bytes per second. A body that comes more slowly than this, over all its length, is cut off."""
 
@@ -71,6 +75,9 @@ class BodyLimit:
         if declared.isdigit() and int(declared) > body.limit:
             await problem_response(body.too_large())(scope, receive, send)
             return
+        if (receive_into := offered(scope)) is not None:
+            extensions = {**scope["extensions"], RECEIVE_INTO: body.into(receive_into)}
+            scope = {**scope, "extensions": extensions}
         refused = False
 
         async def answer(message: Message) -> None:
@@ -101,25 +108,39 @@ class _Body:
         """The next message. Raises TooLarge, RequestTimeout."""
         if self._is_complete:
             return await self._receive()  # waits for the client to go, as long as that takes
-        message = await self._next()
-        self._received += len(message.get("body", b""))
+        message = await self._patiently(self._receive())
+        self._count(len(message.get("body", b"")))
         self._is_complete = not message.get("more_body", False)
+        return message
+
+    def into(self, receive_into: ReceiveInto) -> ReceiveInto:
+        """The same under the same limits."""
+
+        async def limited(view: memoryview) -> int:
+            size = await self._patiently(receive_into(view))
+            self._count(size)
+            self._is_complete = size == 0
+            return size
+
+        return limited
+
+    def _count(self, size: int) -> None:
+        self._received += size
         if self._received > self.limit:
             self.error = self.too_large()
             raise self.error
-        return message
 
     def too_large(self) -> TooLarge:
         """The error of a body over its limit."""
         return TooLarge(f"the body is larger than the limit of {self.limit} bytes")
 
-    async def _next(self) -> Message:
+    async def _patiently(self, coming: Awaitable[Answer]) -> Answer:
         """Only waiting counts: it is not the client's fault when the application takes its time between blocks."""
         patience = min(self._seconds, self._seconds + self._received / SLOWEST - self._waited)
         started = time.monotonic()
         try:
             async with asyncio.timeout(patience):
-                return await self._receive()
+                return await coming
         except TimeoutError:
             self.error = RequestTimeout(
                 f"no body came for {self._seconds:g} seconds, or less than {SLOWEST} bytes per second of it",

@@ -10,10 +10,12 @@ import structlog
 from uvicorn import Server
 from uvicorn.server import ServerState
 
-from shared.http.protocol import PatientConfig, PatientProtocol
+from shared.http.protocol import Intake, PatientConfig, PatientProtocol
 
 log = structlog.get_logger(__name__)
 
+READ_BYTES = 1 << 16
+"""Most bytes that are read at a time, but for bodies that are received straight."""
 PAUSE_SECONDS = 1.0
 """How long nobody is taken in after that failed, most likely for want of file descriptors."""
 
@@ -51,6 +53,7 @@ class Door:
         self._state = state
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[asyncio.Task[None], PatientProtocol] = {}
+        self._spare = memoryview(bytearray(READ_BYTES))
         self._task = self._loop.create_task(self._keep())
 
     def close(self) -> None:
@@ -92,7 +95,7 @@ class Door:
         patience = self._config.patience.head_seconds if tls else None
         try:
             await self._loop.connect_accepted_socket(
-                lambda: visitor, connection, ssl=tls, ssl_handshake_timeout=patience
+                lambda: Intake(visitor, self._spare), connection, ssl=tls, ssl_handshake_timeout=patience
             )
         except OSError:  # no handshake, or none in time, or nobody there any more
             pass

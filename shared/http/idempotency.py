@@ -75,14 +75,16 @@ class Replay(Exception):
 class OnceOnly:
     """Keeps what a route answers, where the caller gave a key."""
 
-    def __init__(self, unit: UnitOfWork, row: IdempotencyKey | None) -> None:
+    def __init__(self, unit: UnitOfWork, row: IdempotencyKey | None, status: int) -> None:
+        """`status` is the route's own, where it says no other."""
         self._unit = unit
         self._row = row
+        self._status = status
 
-    def keep(self, answer: Answer, response: Response, status: int = 0) -> Answer:
-        """Remember the answer as it is sent: `response` has its Location, and its status unless it is given here."""
+    def keep(self, answer: Answer, response: Response) -> Answer:
+        """Remember the answer as it is sent: `response` has its Location, and its status if it is not the route's."""
         if self._row is not None:
-            self._row.status = status or response.status_code
+            self._row.status = response.status_code or self._status
             self._row.location = response.headers.get("location")
             self._row.answer = answer.model_dump(mode="json", by_alias=True)
             self._unit.session.add(self._row)
@@ -107,14 +109,16 @@ async def request_hash(request: Request, key: KeyHeader = None) -> bytes | None:
 
 
 def only_once(
+    request: Request,
     unit: Unit,
     user: CurrentUser,
     asked: Annotated[bytes | None, Depends(request_hash)],
     key: KeyHeader = None,
 ) -> Iterator[OnceOnly]:
     """What keeps the answer. Raises Replay, KeyInUse, KeyReused."""
+    status = request.scope["route"].status_code or 200
     if key is None or asked is None:
-        yield OnceOnly(unit, None)
+        yield OnceOnly(unit, None, status)
         return
     key_hash = hashlib.sha256(key.encode()).digest()
     lock = f"idempotency:{user.tenant_id}:{user.user_id}:{key_hash.hex()}"
@@ -124,10 +128,8 @@ def only_once(
             headers={"Retry-After": "1"},
         )
     _replay(unit.session, user.user_id, key_hash, asked)
-    yield OnceOnly(
-        unit,
-        IdempotencyKey(tenant_id=user.tenant_id, user_id=user.user_id, key_hash=key_hash, request_hash=asked),
-    )
+    mine = {"tenant_id": user.tenant_id, "user_id": user.user_id}
+    yield OnceOnly(unit, IdempotencyKey(key_hash=key_hash, request_hash=asked, **mine), status)
 
 
 Once = Annotated[OnceOnly, Depends(only_once, scope="function")]

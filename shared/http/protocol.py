@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import h11
 from uvicorn import Config
@@ -20,6 +20,7 @@ from shared.errors import BadRequest, HeadTooLarge, HounsfieldError, RequestTime
 from shared.http.headers import SECURITY_HEADERS
 from shared.http.problems import problem_response
 from shared.http.room import Room
+from shared.http.straight import Straight
 
 LAST_SECONDS = 4.0
 """How long a stop waits for clients whose turn it is; a second less than for requests that are worked on."""
@@ -82,6 +83,7 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
+        self.straight = Straight(self.conn, self.flow)
         self._connection = None
         self._await_client("head")
 
@@ -91,6 +93,21 @@ class PatientProtocol(H11Protocol):
         for deadline in (self._read_deadline, self._write_deadline):
             if deadline is not None:
                 deadline.cancel()
+
+    def straight_received(self, size: int) -> None:
+        """So many bytes of a body came into `straight.buffer()`."""
+        self.straight.received(size)
+        self.cycle.message_event.set()
+        self._clients_turn = self.loop.time()
+        if self.straight.is_complete:
+            self.handle_events()
+            self._watch_reading()
+
+    def handle_events(self) -> None:
+        before = self.cycle
+        super().handle_events()
+        if self.cycle is not before:
+            self.straight.offer(self.cycle)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -245,3 +262,40 @@ class PatientProtocol(H11Protocol):
 
     def _abort_soon(self) -> None:
         self.loop.call_later(FLUSH_SECONDS, self.transport.abort)
+
+
+class Intake(asyncio.BufferedProtocol):
+    """What a connection's transport knows of its protocol: where bytes go. Both kinds of event loop want an object that is
+    no `asyncio.Protocol` before they ask for that."""
+
+    def __init__(self, visitor: PatientProtocol, spare: memoryview) -> None:
+        """`spare` may be that of all connections: nothing stays in it."""
+        self._visitor = visitor
+        self._spare = spare
+        self._is_straight = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._visitor.connection_made(cast(asyncio.Transport, transport))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._visitor.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        return self._visitor.eof_received()
+
+    def pause_writing(self) -> None:
+        self._visitor.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._visitor.resume_writing()
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        straight = self._visitor.straight.buffer()
+        self._is_straight = straight is not None
+        return self._spare if straight is None else straight
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._is_straight:
+            self._visitor.straight_received(nbytes)
+        else:
+            self._visitor.data_received(bytes(self._spare[:nbytes]))

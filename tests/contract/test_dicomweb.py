@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID as DicomUID
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     EncapsulatedPDFStorage,
     JPEG2000Lossless,
@@ -20,7 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from python_multipart.multipart import MultipartParser, parse_options_header
-from sqlalchemy import select
+from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
 from functions import dicom
@@ -205,7 +205,7 @@ def three(ada: Desk) -> list[str]:
     of = [
         series(1, "1.2.1", "1.2.1.1", StudyDescription="HEAD", SeriesNumber=1),
         series(1, "1.2.2", "1.2.2.1", "MR", StudyDescription="HEAD AND NECK", SeriesNumber=2),
-        series(1, "1.2.3", "1.2.3.1", "OPT", StudyDescription="100%_EYE", SeriesNumber=3),
+        series(1, "1.2.3", "1.2.3.1", "OPT", StudyDescription="EYE", SeriesNumber=3),
     ]
     for images in of:
         hold(ada.services, ada.user, images)
@@ -220,7 +220,7 @@ def three(ada: Desk) -> list[str]:
         ({"00081030": "HEAD*"}, {0, 1}),
         ({"StudyDescription": "HEA?"}, {0}),
         ({"StudyDescription": "*NECK"}, {1}),
-        ({"StudyDescription": "100%_*"}, {2}),
+        ({"StudyDescription": "H_AD*"}, set()),
         ({"StudyDescription": "%"}, set()),
         ({"StudyDescription": "_EAD"}, set()),
         ({"StudyDescription": "head"}, set()),
@@ -390,13 +390,11 @@ def test_one_instance_comes_with_parts_or_without(ada: Desk) -> None:
     assert dcmread(io.BytesIO(plain.content)).SOPInstanceUID == in_parts.SOPInstanceUID == ada.uid(images[1])
 
 
-IMPLICIT, EXPLICIT, DEFLATED = (DicomUID(f"1.2.840.10008.1.2{end}") for end in ("", ".1", ".1.99"))
+IMPLICIT, EXPLICIT, DEFLATED = (UID(f"1.2.840.10008.1.2{end}") for end in ("", ".1", ".1.99"))
 
 
 @pytest.mark.parametrize("stored", [IMPLICIT, DEFLATED], ids=lambda uid: uid.name)
-def test_plain_images_are_rewritten_for_who_asks_for_explicit_little_endian(
-    ada: Desk, stored: DicomUID
-) -> None:
+def test_plain_images_are_rewritten_for_who_asks_for_explicit_little_endian(ada: Desk, stored: UID) -> None:
     image = make_image()
     image.file_meta.TransferSyntaxUID = stored
     hold(ada.services, ada.user, [image])
@@ -407,7 +405,7 @@ def test_plain_images_are_rewritten_for_who_asks_for_explicit_little_endian(
         assert found.file_meta.TransferSyntaxUID == EXPLICIT and found.PixelData == image.PixelData
 
 
-def compressed(syntax: DicomUID = JPEG2000Lossless, frames: int = 1) -> Dataset:
+def compressed(syntax: UID = JPEG2000Lossless, frames: int = 1) -> Dataset:
     """An image whose frames only claim to be compressed: nothing here looks into them."""
     image = make_image(NumberOfFrames=frames) if frames > 1 else make_image()
     image.file_meta.TransferSyntaxUID = syntax
@@ -487,7 +485,7 @@ def test_plain_frames(ada: Desk) -> None:
 
 
 @pytest.mark.parametrize("stored", [IMPLICIT, DEFLATED], ids=lambda uid: uid.name)
-def test_plain_frames_of_every_encoding(ada: Desk, stored: DicomUID) -> None:
+def test_plain_frames_of_every_encoding(ada: Desk, stored: UID) -> None:
     image = make_image()
     image.file_meta.TransferSyntaxUID = stored
     hold(ada.services, ada.user, [image])
@@ -503,7 +501,7 @@ def test_plain_frames_of_every_encoding(ada: Desk, stored: DicomUID) -> None:
     "accept", [None, 'multipart/related; type="{}"', 'multipart/related; type="image/*"']
 )
 def test_compressed_frames_come_as_what_they_are(
-    ada: Desk, syntax: DicomUID, media_type: str, accept: str | None
+    ada: Desk, syntax: UID, media_type: str, accept: str | None
 ) -> None:
     image = compressed(syntax, frames=3)
     hold(ada.services, ada.user, [image])
@@ -619,9 +617,14 @@ def test_of_another_study_than_the_url_names_nothing_is_taken(ada: Desk) -> None
     assert len(ada.studies()) == 1
 
 
-def test_where_there_is_no_room_the_sender_is_told_so(ada: Desk) -> None:
-    from sqlalchemy import text
+def test_a_preamble_that_was_left_out_is_added(ada: Desk) -> None:
+    image = make_image()
+    assert ada.post(body([encoded(image)[132:]])).status_code == 200
+    [file] = ada.files()
+    assert ada.services.storage.read("incoming", file.key) == encoded(image)
 
+
+def test_where_there_is_no_room_the_sender_is_told_so(ada: Desk) -> None:
     with ada.services.database.engine.begin() as owner:
         owner.execute(text("update tenants set quota_bytes = 1"))
     answer = ada.post(body([make_image()]))

@@ -1,7 +1,7 @@
 """Objects that others put into the bucket incoming become studies, once each."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -43,7 +43,7 @@ def slug(services: Services, admin: Principal) -> str:
 
 
 @pytest.fixture
-def client(services: Services, client_for: Any) -> TestClient:
+def client(services: Services, client_for: Callable[..., TestClient]) -> TestClient:
     services.settings.events_token = SecretStr("a-shared-secret")
     return client_for()
 

@@ -723,7 +723,10 @@ def test_who_goes_away_is_not_waited_for(services: Services, sender: Sender, ana
         "client": ("127.0.0.1", 5000),
         "server": ("testserver", 80),
     }
-    messages = [{"type": "http.request", "body": body, "more_body": False}, {"type": "http.disconnect"}]
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": body, "more_body": False},
+        {"type": "http.disconnect"},
+    ]
 
     async def receive() -> dict[str, Any]:
         return messages.pop(0) if len(messages) > 1 else messages[0]

@@ -19,6 +19,15 @@ Aim = Callable[[Victim], object]
 PATHS: dict[str, Aim] = {
     "/auth/api-keys/{id}": lambda victim: victim.api_key_id,
     "/cases/{id}": lambda victim: victim.case_id,
+    "/dicom-web/studies/{study}": lambda victim: f"2.25.{victim.study_id.int}",
+    "/dicom-web/studies/{study}/series/{series}": lambda victim: f"2.25.{victim.series_id.int}",
+    "/dicom-web/studies/{study}/series/{series}/instances/{instance}": (
+        lambda victim: f"2.25.{victim.series_id.int}"
+    ),
+    "/dicom-web/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}": (
+        lambda victim: "7FE00010"
+    ),
+    "/dicom-web/studies/{study}/series/{series}/instances/{instance}/frames/{frames}": lambda victim: 1,
     "/reports/{id}": lambda victim: victim.report_id,
     "/scans/{id}": lambda victim: victim.study_id,
     "/slides/{id}": lambda victim: victim.slide_id,

@@ -52,6 +52,7 @@ from shared.runtime.services import Services
 from shared.security.keys import KeyStore
 from shared.storage.factory import make_storage
 from tests.builders import make_tenant, make_user
+from tests.dicom_holdings import cleaned, hold
 from tests.e2e.certificates import Authority
 from tests.unit.shared.imaging.dicom.builders import make_image
 
@@ -562,12 +563,75 @@ def test_one_association_too_many_is_told_so(start: Start) -> None:
 # Questions
 
 
-def test_a_query_is_answered_with_what_is_held(node: Node) -> None:
-    wanted = Dataset()
-    wanted.QueryRetrieveLevel, wanted.PatientID, wanted.StudyInstanceUID = "STUDY", "*", ""
+def ask(node: Node, **wanted: str) -> list[Dataset]:
+    """What C-FIND finds."""
+    query = Dataset()
+    for keyword, value in wanted.items():
+        setattr(query, keyword, value)
     with associated(node, classes=[FIND]) as association:
-        answered = [status.Status for status, _ in association.send_c_find(wanted, FIND)]
-    assert answered == [0x0000], "nothing is held yet"
+        *found, (last, _) = association.send_c_find(query, FIND)
+    assert last.Status == 0x0000 and {status.Status for status, _ in found} <= {0xFF00}
+    return [identifier for _, identifier in found if identifier is not None]
+
+
+def test_what_is_held_is_found_at_every_level(node: Node, services: Services, hospital: Hospital) -> None:
+    images = [make_image(StudyDate="20250314", InstanceNumber=number) for number in (1, 2, 3)]
+    study_id = hold(services, hospital.admin, images)
+    [study] = ask(
+        node,
+        QueryRetrieveLevel="STUDY",
+        StudyInstanceUID="",
+        NumberOfStudyRelatedInstances="",
+        PatientName="*",
+    )
+    assert study.StudyInstanceUID == cleaned(hospital.tenant_id, images[0]).StudyInstanceUID
+    assert (study.NumberOfStudyRelatedInstances, study.QueryRetrieveLevel) == (3, "STUDY")
+    [series] = ask(
+        node,
+        QueryRetrieveLevel="SERIES",
+        StudyInstanceUID=study.StudyInstanceUID,
+        Modality="CT",
+        SeriesInstanceUID="",
+        PatientID="",
+    )
+    assert series.PatientID == f"PAT-{study_id.hex[-8:]}"
+    found = ask(
+        node,
+        QueryRetrieveLevel="IMAGE",
+        SeriesInstanceUID=series.SeriesInstanceUID,
+        SOPInstanceUID="",
+        InstanceNumber="",
+    )
+    assert [one.InstanceNumber for one in found] == [1, 2, 3]
+    assert ask(node, QueryRetrieveLevel="STUDY", Modality="MR", StudyInstanceUID="") == []
+    assert ask(node, QueryRetrieveLevel="STUDY", StudyInstanceUID="1.2.3.4") == [], "the UID it was sent with"
+    assert len(hospital.audited("study.list")) >= 5
+
+
+def test_a_peer_of_another_tenant_finds_its_own_only(
+    node: Node, services: Services, hospital: Hospital
+) -> None:
+    hold(services, hospital.admin, [make_image()])
+    Hospital(services, "north")
+    query = Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", ""
+    with associated(node, title="NORTHERN", classes=[FIND]) as association:
+        assert [status.Status for status, _ in association.send_c_find(query, FIND)] == [0x0000]
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [{"QueryRetrieveLevel": "PATIENT"}, {}, {"QueryRetrieveLevel": "STUDY", "SeriesNumber": "2147483649"}],
+    ids=str,
+)
+def test_a_query_that_makes_no_sense_is_refused(node: Node, wanted: dict[str, str]) -> None:
+    query = Dataset()
+    query.StudyInstanceUID = ""
+    for keyword, value in wanted.items():
+        setattr(query, keyword, value)
+    with associated(node, classes=[FIND]) as association:
+        [(status, _)] = association.send_c_find(query, FIND)
+    assert status.Status in (0xA900, 0xC000)
 
 
 # TLS

@@ -50,8 +50,15 @@ NEVER = {
     "POST /auth/me/password": "asks for a password that is right",
     "POST /auth/refresh": "asks for a token that was sent",
     "POST /auth/reset-password/confirm": "asks for a token that was sent",
+    "POST /cases/{id}/upload": "asks for an image",
     "POST /events": "closed without HOUNSFIELD_EVENTS_TOKEN",
+    "POST /oct/predict": "asks for an image",
     "POST /process-mri": "asks for a volume",
+    "POST /segmentation/upload": "asks for a CT",
+    "POST /slides/upload/finish": "asks for a slide whose parts were sent",
+    "POST /studies": "asks for images",
+    "POST /studies/{id}/release": "asks for a study that is held",
+    "POST /uploads/{id}/finish": "asks for an upload whose parts were sent",
     "PUT /storage/{bucket}/{key}": "asks for a signed URL",
 }
 """Operations that made-up requests cannot get to do what they are for, and why; all others must have done it."""

@@ -17,8 +17,6 @@ from shared.db.models import (
     ApiKey,
     Artifact,
     Case,
-    DicomInstance,
-    DicomSeries,
     IdempotencyKey,
     Identity,
     IncomingObject,
@@ -39,7 +37,9 @@ from shared.security.audit import Actor
 from shared.security.policy import DEFAULT_SCOPES
 from shared.security.principal import Principal
 from shared.security.sealing import name_ring
+from tests.dicom_holdings import as_file, put_series
 from tests.unit.functions.reporting import makers
+from tests.unit.shared.imaging.dicom.builders import make_image
 
 assert models  # importing it registers the tables
 NAME = "Zacharias Quibbleworth"
@@ -163,22 +163,13 @@ def _upload(services: Services, owner: Principal, case_id: UUID) -> UUID:
 
 
 def _series(services: Services, owner: Principal, study_id: UUID) -> UUID:
+    """UIDs are the ids of study and series; the one image is called as its series is."""
     series_id = uuid7()
-    tenant: dict[str, Any] = {"tenant_id": owner.tenant_id}
-    stored = {"bucket": "studies", "key": f"{owner.tenant_id}/{study_id}/dicom/{series_id}.tar", "size": 1024}
-    uids = {"study_uid": f"2.25.{study_id.int}", "series_uid": f"2.25.{series_id.int}"}
-    facts = {"sop_class": "1.2.840.10008.5.1.4.1.1.4", "transfer_syntax": "1.2.840.10008.1.2.1"}
-    place = {"frames": 1, "offset": 512, "size": 512, "header_bytes": 256}
+    uids = {"SeriesInstanceUID": f"2.25.{series_id.int}", "SOPInstanceUID": f"2.25.{series_id.int}"}
+    patient = {"PatientName": "", "PatientID": PSEUDONYM}
+    image = make_image(StudyInstanceUID=f"2.25.{study_id.int}", **uids, **patient)
     with services.database.tenant(owner.tenant_id) as session:
-        session.add(
-            DicomSeries(
-                id=series_id, study_id=study_id, modality="MR", attributes={}, **uids, **stored, **tenant
-            )
-        )
-        session.flush()
-        session.add(
-            DicomInstance(series_id=series_id, sop_uid=f"2.25.{uuid7().int}", **facts, **place, **tenant)
-        )
+        session.add(put_series(services, owner.tenant_id, study_id, [as_file(image)], series_id))
     return series_id
 
 

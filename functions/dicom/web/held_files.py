@@ -16,6 +16,8 @@ AHEAD = 8 * BLOCK
 class HeldFile(io.RawIOBase):
     """One file, for who reads files by themselves; each read is a range of the object, so buffer it."""
 
+    name = "held.dcm"  # pydicom asks every file for one
+
     def __init__(self, storage: Storage, held: Held) -> None:
         self._storage = storage
         self._instance, self._series = held

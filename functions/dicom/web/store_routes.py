@@ -1,5 +1,6 @@
 """STOW-RS: images in (PS3.18 §10.5)."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import IO, Annotated, Any, Literal
 from uuid import UUID
@@ -10,7 +11,7 @@ from fastapi import Path as InPath
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from functions.dicom.files import path_of
+from functions.dicom.files import has_preamble, path_of, with_preamble
 from functions.dicom.receiving import MEDIA_TYPE, Delivery, NoSuchClass, Sender, check_image, finish, store
 from functions.dicom.web.json_model import MEDIA_TYPE as JSON
 from functions.dicom.web.json_model import dicom_json, require_json
@@ -72,12 +73,15 @@ class Stored:
         try:
             if file is None or media_type not in ("", MEDIA_TYPE):
                 raise UnsupportedImage("too long, or no DICOM")
-            file.flush()
-            header = check_image(path_of(file), self.services)
-            if self.study_uid is not None and header.study_uid != self.study_uid:
-                self._fail(header, OTHER_STUDY)
-                return
-            study_id = store(self.services, self.delivery, file, header)
+            with ExitStack() as stack:
+                file.flush()
+                if not has_preamble(file):
+                    file = stack.enter_context(with_preamble(file, self.services.settings.work_dir))
+                header = check_image(path_of(file), self.services)
+                if self.study_uid is not None and header.study_uid != self.study_uid:
+                    self._fail(header, OTHER_STUDY)
+                    return
+                study_id = store(self.services, self.delivery, file, header)
         except NoSuchClass:
             self._fail(header, NO_SUCH_CLASS)
         except (QuotaExceeded, Unavailable, OSError, SQLAlchemyError) as error:

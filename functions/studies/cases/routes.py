@@ -47,7 +47,7 @@ def create_case(
     case = service.create(unit, user, new)
     response.headers["Location"] = location_of(case.id)
     response.headers["ETag"] = etag_of(case.updated_at)
-    return once.keep(CaseOut.model_validate(case), response, 201)
+    return once.keep(CaseOut.model_validate(case), response)
 
 
 @router.get("", summary="Cases")

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Form, Response
 
+from functions.upload.cases.access import find_case
 from functions.upload.cases.schemas import CaseImage
 from functions.upload.cases.service import add_image
 from functions.upload.fields import AnyCaseModality
@@ -45,8 +46,9 @@ def send_image(
     """One sequence of a brain MRI, as a volume or as an archive of its DICOM files. Those that come within a short time
     of each other are one study; it is analysed at once when all four are there, or when this one is said to complete it.
     A second file of a sequence takes the place of the first."""
+    case = find_case(unit.session, user, id)
     sent = one_of(file=file, image=image)
-    joined = add_image(unit, user, id, Incoming(sent.stream, sent.filename, modality), complete=complete)
+    joined = add_image(unit, case, Incoming(sent.stream, sent.filename, modality), complete=complete)
     study = joined.study
     response.headers["Location"] = f"/api/studies/{study.id}"
     response.status_code = 202 if study.settle_at is None else 200 if joined.known else 201

@@ -8,7 +8,6 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from functions.upload.cases.access import find_case
 from functions.upload.fields import MODALITIES
 from functions.upload.receiving import BUCKET, About, Incoming, Looked, look_at, make_study, note, put, row_of
 from shared.db.models import Case, FileRole, Study, StudyFile
@@ -16,7 +15,6 @@ from shared.ids import uuid7
 from shared.intake import close, join
 from shared.quota import expect_room, require_room
 from shared.runtime import UnitOfWork
-from shared.security.principal import Principal
 from shared.storage.port import ObjectRef
 
 
@@ -35,13 +33,12 @@ class Joined:
         return [name for name in MODALITIES if name not in self.received]
 
 
-def add_image(unit: UnitOfWork, user: Principal, case_id: UUID, image: Incoming, *, complete: bool) -> Joined:
+def add_image(unit: UnitOfWork, case: Case, image: Incoming, *, complete: bool) -> Joined:
     """Put an image into the case's open study, or open one; another image of its sequence gives way to it.
 
     The study is announced once it has all four sequences, with `complete`, or when it has been quiet for long enough.
-    Raises NotFound, UnsupportedImage, TooLarge, Invalid, QuotaExceeded.
+    Raises UnsupportedImage, TooLarge, Invalid, QuotaExceeded.
     """
-    case = find_case(unit.session, user, case_id)
     [looked] = look_at(unit, [image], "brain-mri", alone=True)
     expect_room(unit, looked.size)
     # Stored before the study is locked: others who add to it need not wait for the bytes.

@@ -47,7 +47,7 @@ def start_upload(
     After a crash `GET /uploads/{id}` tells which parts are there."""
     upload = service.start(unit, user, request)
     response.headers["Location"] = f"/api/uploads/{upload.id}"
-    return once.keep(_whole(service.State(upload, [])), response, 201)
+    return once.keep(_whole(service.State(upload, [])), response)
 
 
 @router.get("/uploads", summary="Your uploads")

@@ -18,6 +18,7 @@ from functions.upload.fields import (
 from functions.upload.parts.sizes import MAX_PART_BYTES, MIN_PART_BYTES
 from shared.events.types import Kind
 from shared.http.times import Day
+from shared.storage.parts import MAX_PARTS
 
 MAX_SIGNED = 1000
 """URLs in one answer."""
@@ -79,7 +80,7 @@ class UploadOut(UploadSummary):
 class SignRequest(Request):
     """Which parts are to be sent now."""
 
-    numbers: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=MAX_SIGNED)
+    numbers: list[Annotated[int, Field(ge=1, le=MAX_PARTS)]] = Field(min_length=1, max_length=MAX_SIGNED)
 
 
 class SignedPart(BaseModel):
@@ -101,7 +102,7 @@ class NamedPart(Request):
     """A part that was sent."""
 
     number: int = Field(
-        ge=1, validation_alias=AliasChoices("number", "part_number", "partNumber", "PartNumber")
+        ge=1, le=MAX_PARTS, validation_alias=AliasChoices("number", "part_number", "partNumber", "PartNumber")
     )
     etag: str = Field(
         min_length=1,
@@ -116,7 +117,7 @@ class FinishRequest(Request):
     """That all of it was sent."""
 
     parts: list[NamedPart] | None = Field(
-        default=None, min_length=1, max_length=10_000, description="unset: all that were received"
+        default=None, min_length=1, max_length=MAX_PARTS, description="unset: all that were received"
     )
     study: bool = Field(
         default=True, description="make a study of it; else POST /studies takes it as one of `uploads`"

@@ -52,7 +52,7 @@ def start_slide(
         urls=[PartUrl(part_number=part.number, url=part.url) for part in signed],
         expires_at=signed[0].expires_at,
     )
-    return once.keep(answer, response, 201)
+    return once.keep(answer, response)
 
 
 @router.post(

@@ -67,5 +67,5 @@ def test_sizes_up_to_the_limits_are_taken(size: int, kind: str | None) -> None:
 def test_sizes_beyond_them_are_refused_with_the_limit(
     size: int, kind: str | None, error: type[Exception]
 ) -> None:
-    with pytest.raises(error, match="1,073,741,824|53,687,091,200|1,048,576"):
+    with pytest.raises(error, match=r"1,073,741,824|53,687,091,200|1,048,576"):
         check_size(Settings(), size, kind)

@@ -15,6 +15,7 @@ from shared.http.files import IfNoneMatch, Part, PartDep, serve_file
 from shared.http.problems import install_problem_handlers
 from shared.storage.folder import FolderStorage
 from shared.storage.signing import UrlSigner
+from shared.storage.streams import blocks
 
 SHA256 = "ab" * 32
 NUMBERS = bytes(range(100))
@@ -142,3 +143,13 @@ def test_a_part_lies_within_the_file_and_begins_where_it_was_asked_for(
     start, length = part
     assert 0 < length <= size - start
     assert start == (max(0, size - last) if given_ends == "last" else first)
+
+
+def test_a_file_that_nobody_reads_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(NUMBERS)
+    stream = path.open("rb")
+    answer = blocks(stream)
+    assert not stream.closed
+    del answer
+    assert stream.closed
