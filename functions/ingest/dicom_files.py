@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from functions.ingest.faults import UnusableFiles
 from functions.ingest.made import Notes, Source
-from shared.errors import Invalid, UnsupportedImage
+from shared.errors import Invalid, TooLarge, UnsupportedImage
 from shared.events.types import Kind
 from shared.formats.types import Format
 from shared.imaging.dicom.dicomdir import read_dicomdir
@@ -75,7 +75,7 @@ def _header(source: Source, notes: Notes) -> Instance | None:
     except UnsupportedImage as error:
         notes.left_out[error.title.lower()] += 1
         return None
-    except Invalid as error:
+    except (Invalid, TooLarge) as error:
         raise UnusableFiles(f"{source.label}: {error.detail}") from error
     if header.document is not None:
         notes.left_out[f"is {header.document}"] += 1
@@ -96,7 +96,7 @@ def _check_directories(sources: Sequence[Source], seen: set[str], notes: Notes) 
         notes.passed_over["DICOMDIR"] += 1
         try:
             missing = read_dicomdir(source.path).missing(frozenset(seen))
-        except (UnsupportedImage, Invalid):
+        except (UnsupportedImage, Invalid, TooLarge):
             continue  # only a hint, and a damaged one says nothing
         if missing:
             notes.warnings.append(

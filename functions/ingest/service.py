@@ -10,7 +10,7 @@ from uuid import UUID
 from functions.ingest.brain_mri import make_brain_mri
 from functions.ingest.ct import Reasons, looks_like_ct, make_ct
 from functions.ingest.dicom_files import KINDS, DicomFiles, read_dicom
-from functions.ingest.faults import Held, UnusableFiles, room_in
+from functions.ingest.faults import Held, UnusableFiles, fault_of, room_in
 from functions.ingest.folders import work_folder
 from functions.ingest.kinds import Decision, decide
 from functions.ingest.made import Job, MadeFile, Notes, PackedSeries, Patient, Progress, Source
@@ -100,6 +100,7 @@ def take_in(services: Services, study: Study, progress: Progress, known: Known) 
     with ExitStack() as stack:
         folder = stack.enter_context(work_folder(services.settings))
         stack.enter_context(room_in(folder))
+        stack.enter_context(fault_of())
         job = Job(
             study.tenant_id, study.id, folder, services.settings, study.released_by is not None, progress
         )

@@ -16,7 +16,6 @@ from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import delete, func, select, text
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
@@ -127,7 +126,7 @@ def only_once(
             f"a request with this {HEADER} is being answered just now; ask again in a moment",
             headers={"Retry-After": "1"},
         )
-    _replay(unit.session, user.user_id, key_hash, asked)
+    _replay(unit, user.user_id, key_hash, asked)
     mine = {"tenant_id": user.tenant_id, "user_id": user.user_id}
     yield OnceOnly(unit, IdempotencyKey(key_hash=key_hash, request_hash=asked, **mine), status)
 
@@ -153,10 +152,10 @@ def _clean(services: Services, tenant_id: UUID) -> int:
         return len(unit.session.scalars(old.returning(IdempotencyKey.id)).all())
 
 
-def _replay(session: Session, user_id: UUID, key_hash: bytes, asked: bytes) -> None:
+def _replay(unit: UnitOfWork, user_id: UUID, key_hash: bytes, asked: bytes) -> None:
     mine = (IdempotencyKey.user_id == user_id, IdempotencyKey.key_hash == key_hash)
-    session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.created_at < func.now() - KEPT))
-    before = session.scalar(select(IdempotencyKey).where(*mine))
+    unit.session.execute(delete(IdempotencyKey).where(*mine, IdempotencyKey.created_at < func.now() - KEPT))
+    before = unit.session.scalar(select(IdempotencyKey).where(*mine))
     if before is None:
         return
     if before.request_hash != asked or before.status is None:
@@ -164,6 +163,9 @@ def _replay(session: Session, user_id: UUID, key_hash: bytes, asked: bytes) -> N
             f"another request was sent with this {HEADER} before; give each its own, and the same one only to "
             "the same request"
         )
+    # In a transaction of its own: the request's is rolled back, because the route does not run.
+    with unit_of_work(unit.services, unit.tenant_id, unit.actor) as noting:
+        noting.audit("request.replay", details={"status": before.status, "location": before.location})
     raise Replay(before.status, before.location, before.answer)
 
 

@@ -132,6 +132,6 @@ def _answering(
 
 def _observe(scope: Scope, message: Message, seconds: float) -> None:
     route: Any = scope.get("route")
-    template = getattr(route, "path", "unmatched")
+    template = getattr(route, "path_format", None) or getattr(route, "path", "unmatched")
     method = scope["method"] if scope["method"] in COUNTED else "other"
     HTTP_SECONDS.labels(method, template, f"{message['status'] // 100}xx").observe(seconds)

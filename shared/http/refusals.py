@@ -69,6 +69,6 @@ def _subject(request: Request, route: str) -> tuple[str, UUID] | None:
     kind = SUBJECTS.get(route.split("/")[1])
     asked = request.path_params.get("id") or request.query_params.get("id")
     try:
-        return (kind, UUID(asked)) if kind and asked else None
+        return (kind, UUID(str(asked))) if kind and asked else None
     except ValueError:
         return None

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from functions import upload
-from shared.db.models import IdempotencyKey, Study, StudyFile, Upload
+from shared.db.models import AuditEntry, IdempotencyKey, Study, StudyFile, Upload
 from shared.http.idempotency import clean_idempotency_keys
 from shared.runtime import Services
 from tests.builders import nifti_header, nifti_voxels
@@ -46,6 +46,8 @@ def test_the_same_request_gets_the_first_answer_again(services: Services, sender
     assert again.headers["location"] == first.headers["location"]
     assert (first.headers.get(REPLAYED), again.headers.get(REPLAYED)) == (None, "true")
     assert len(rows(services, Upload)) == 1
+    [entry] = [entry for entry in rows(services, AuditEntry) if entry.action == "request.replay"]
+    assert entry.details == {"status": 201, "location": first.headers["location"]}
 
 
 def test_json_counts_by_its_values_not_by_how_it_is_written(services: Services, sender: Sender) -> None:

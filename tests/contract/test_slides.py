@@ -124,6 +124,12 @@ class TestBulkDelete:
         assert answer.status_code == 422
         assert doctor.listed("slides") == [str(slide_id)]
 
+    def test_is_no_slide_itself(self, doctor: Person) -> None:
+        for method in ("GET", "PATCH", "DELETE"):
+            answer = doctor.ask(method, "slides/bulk-delete", {"name": "x"})
+            assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+        assert doctor.get("slides/no-uuid").status_code == 404
+
     def test_takes_100(self, doctor: Person) -> None:
         ids = [str(UUID(int=n)) for n in range(100)]
         answer = doctor.ask("POST", "slides/bulk-delete", {"ids": ids})

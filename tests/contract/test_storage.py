@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -29,7 +29,7 @@ from shared.config import load_settings
 from shared.errors import Forbidden, Invalid, Unavailable
 from shared.storage.factory import make_storage
 from shared.storage.folder import FolderStorage
-from shared.storage.port import Bucket, ObjectNotFound, Part, PartMismatch, Storage, UploadNotFound
+from shared.storage.port import Bucket, ObjectNotFound, ObjectRef, Part, PartMismatch, Storage, UploadNotFound
 from shared.storage.s3 import SINGLE_PUT_BYTES, S3Storage
 from shared.storage.signing import UrlSigner, attachment
 from tests.e2e.ceph import s3_environment
@@ -98,6 +98,13 @@ def without_nesting(keys: set[str]) -> list[str]:
     return [key for key in keys if not any(other.startswith(key + "/") for other in keys)]
 
 
+def bare(ref: ObjectRef) -> ObjectRef:
+    """What writing tells of an object; its ETag and time are asked for."""
+    assert ref.etag
+    assert ref.modified
+    return ref.model_copy(update={"etag": None, "modified": None})
+
+
 class OneWay(io.BytesIO):
     """A stream that can only be read forwards, like the body of a request."""
 
@@ -135,7 +142,7 @@ class StorageContract:
         assert written.sha256 == hashlib.sha256(data).hexdigest()
         assert (written.bucket, written.key, written.size) == ("incoming", key, len(data))
         assert written.uri == f"object://incoming/{key}"
-        assert storage.head("incoming", key) == written
+        assert bare(storage.head("incoming", key)) == written
         assert storage.read("incoming", key) == data
 
     def test_an_object_may_be_empty(self, storage: Storage) -> None:
@@ -162,7 +169,7 @@ class StorageContract:
     def test_an_object_larger_than_a_single_put_is_stored_whole(self, storage: Storage) -> None:
         data = noise(SINGLE_PUT_BYTES + 1)
         written = storage.put("models", fresh("weights.safetensors"), io.BytesIO(data))
-        assert storage.head("models", written.key) == written
+        assert bare(storage.head("models", written.key)) == written
         with storage.open("models", written.key) as stream:
             assert hashlib.sha256(stream.read()).hexdigest() == written.sha256
         storage.delete("models", written.key)
@@ -179,7 +186,7 @@ class StorageContract:
         storage.put("studies", key, b"first, and longer")
         second = storage.put("studies", key, b"second")
         assert storage.read("studies", key) == b"second"
-        assert storage.head("studies", key) == second
+        assert bare(storage.head("studies", key)) == second
 
     def test_buckets_are_apart(self, storage: Storage) -> None:
         key = fresh("same")
@@ -293,6 +300,9 @@ class StorageContract:
             lambda: storage.open("incoming", key),
             lambda: storage.read_range("incoming", key, 0, 1),
             lambda: storage.delete("incoming", key),
+            lambda: storage.copy("incoming", key, "studies", "copy"),
+            lambda: storage.copy("studies", "original", "incoming", key),
+            lambda: storage.local_path("incoming", key).__enter__(),
             lambda: storage.start_multipart("incoming", key),
             lambda: storage.sign_part("incoming", key, NO_SUCH_UPLOAD, 1, HOUR),
             lambda: storage.list_parts("incoming", key, NO_SUCH_UPLOAD),
@@ -329,6 +339,92 @@ class StorageContract:
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda name: storage.put("studies", prefix + name, b"x"), names))
         assert keys_of(storage, "studies", prefix) == sorted(prefix + name for name in names)
+
+    def test_an_etag_stays_until_the_object_changes_and_is_listed_too(self, storage: Storage) -> None:
+        key = fresh("watched")
+        storage.put("incoming", key, b"first")
+        before = storage.head("incoming", key)
+        [listed] = storage.list_objects("incoming", key)
+        again = storage.head("incoming", key)
+        assert before.etag == again.etag == listed.etag
+        storage.put("incoming", key, b"later")
+        assert storage.head("incoming", key).etag != before.etag
+
+    def test_an_object_tells_when_it_was_written(self, storage: Storage) -> None:
+        key, began = fresh("timed"), datetime.now(UTC)
+        storage.put("incoming", key, b"x")
+        [listed] = storage.list_objects("incoming", key)
+        for modified in (storage.head("incoming", key).modified, listed.modified):
+            assert modified is not None
+            assert abs(modified - began) < timedelta(seconds=30)
+
+    # Copies and local files
+
+    def test_a_copy_has_the_bytes_the_hash_and_the_media_type(self, subject: Subject) -> None:
+        storage, source, target = subject.storage, fresh("received"), fresh("kept/original")
+        written = storage.put("incoming", source, noise(100_000), "application/dicom")
+        copied = storage.copy("incoming", source, "studies", target)
+        assert (copied.bucket, copied.key) == ("studies", target)
+        assert (copied.size, copied.sha256) == (written.size, written.sha256)
+        assert bare(storage.head("studies", target)) == copied
+        assert storage.read("studies", target) == noise(100_000)
+        answer = subject.fetch("GET", storage.sign_get("studies", target, HOUR), b"")
+        assert answer.headers["content-type"] == "application/dicom"
+
+    @pytest.mark.parametrize("change", ["replaced", "deleted"])
+    @pytest.mark.parametrize("changed", ["source", "copy"])
+    def test_a_copy_is_another_object(self, storage: Storage, change: str, changed: str) -> None:
+        keys = {"source": fresh("source"), "copy": fresh("copy")}
+        storage.put("studies", keys["source"], b"kept")
+        storage.copy("studies", keys["source"], "studies", keys["copy"])
+        if change == "replaced":
+            storage.put("studies", keys[changed], b"new")
+        else:
+            storage.delete("studies", keys[changed])
+        [other] = keys.keys() - {changed}
+        assert storage.read("studies", keys[other]) == b"kept"
+        assert storage.head("studies", keys[other]).sha256 == hashlib.sha256(b"kept").hexdigest()
+
+    def test_a_copy_replaces_what_was_there(self, storage: Storage) -> None:
+        source, target = fresh("source"), fresh("target")
+        storage.put("studies", source, b"new")
+        storage.put("studies", target, b"old, and longer")
+        storage.copy("studies", source, "studies", target)
+        assert storage.read("studies", target) == b"new"
+
+    def test_a_copy_onto_itself_changes_nothing(self, storage: Storage) -> None:
+        key = fresh("same")
+        written = storage.put("studies", key, b"x", "text/plain")
+        assert storage.copy("studies", key, "studies", key).sha256 == written.sha256
+        assert storage.read("studies", key) == b"x"
+
+    def test_nothing_is_copied_from_nowhere(self, storage: Storage) -> None:
+        with pytest.raises(ObjectNotFound):
+            storage.copy("incoming", fresh("absent"), "studies", fresh("target"))
+
+    def test_an_object_is_a_local_file_for_a_while(self, storage: Storage) -> None:
+        key, data = fresh("DOE^JOHN/volume"), noise(3_000_000)
+        storage.put("studies", key, data)
+        with storage.local_path("studies", key, "volume.nii.gz") as path:
+            assert path.name == "volume.nii.gz"
+            assert "DOE" not in str(path)
+            assert path.read_bytes() == data
+            assert [other.name for other in path.parent.iterdir()] == ["volume.nii.gz"]
+        assert not path.parent.exists()
+        assert storage.read("studies", key) == data
+
+    def test_a_local_file_stays_as_it_was_when_the_object_changes(self, storage: Storage) -> None:
+        key = fresh("changing")
+        storage.put("studies", key, b"first")
+        with storage.local_path("studies", key) as path:
+            storage.put("studies", key, b"second")
+            assert path.read_bytes() == b"first"
+            storage.delete("studies", key)
+            assert path.read_bytes() == b"first"
+
+    def test_there_is_no_local_file_of_nothing(self, storage: Storage) -> None:
+        with pytest.raises(ObjectNotFound), storage.local_path("studies", fresh("absent")):
+            pytest.fail("a file of nothing")
 
     # Writers at the same time, and killed ones
 
@@ -401,21 +497,21 @@ class StorageContract:
 
     def test_parts_may_come_in_any_order(self, subject: Subject) -> None:
         storage, key = subject.storage, fresh("slide.svs")
-        pieces = {1: noise(SMALLEST_PART, 1), 2: noise(SMALLEST_PART, 2), 7: noise(1234, 3)}
-        upload_id = storage.start_multipart("incoming", key, "image/tiff")
-        sent = {number: self.send(subject, key, upload_id, number, pieces[number]) for number in (7, 1, 2)}
-        ref = storage.complete_multipart("incoming", key, upload_id, [sent[1], sent[2], sent[7]])
-        whole = pieces[1] + pieces[2] + pieces[7]
+        pieces = {1: noise(SMALLEST_PART, 1), 2: noise(SMALLEST_PART, 2), 3: noise(1234, 3)}
+        upload_id = storage.start_multipart("incoming", key, "image/tiff", SMALLEST_PART)
+        sent = {number: self.send(subject, key, upload_id, number, pieces[number]) for number in (3, 1, 2)}
+        ref = storage.complete_multipart("incoming", key, upload_id, [sent[1], sent[2], sent[3]])
+        whole = pieces[1] + pieces[2] + pieces[3]
         assert ref.size == len(whole)
         assert ref.sha256 in (None, hashlib.sha256(whole).hexdigest())
         assert storage.read("incoming", key) == whole
-        assert storage.head("incoming", key) == ref
+        assert bare(storage.head("incoming", key)) == ref
         answer = subject.fetch("GET", storage.sign_get("incoming", key, HOUR), b"")
         assert answer.headers["content-type"] == "image/tiff"
 
     def test_an_upload_is_resumed_from_the_parts_received(self, subject: Subject) -> None:
         storage, key = subject.storage, fresh("volume.nii.gz")
-        upload_id = storage.start_multipart("incoming", key)
+        upload_id = storage.start_multipart("incoming", key, part_bytes=SMALLEST_PART)
         assert storage.list_parts("incoming", key, upload_id) == []
         first = self.send(subject, key, upload_id, 1, noise(SMALLEST_PART))
         received = storage.list_parts("incoming", key, upload_id)
@@ -449,7 +545,7 @@ class StorageContract:
         self, subject: Subject
     ) -> None:
         storage, key = subject.storage, fresh("mismatch")
-        upload_id = storage.start_multipart("incoming", key)
+        upload_id = storage.start_multipart("incoming", key, part_bytes=SMALLEST_PART)
         one = self.send(subject, key, upload_id, 1, noise(SMALLEST_PART))
         two = self.send(subject, key, upload_id, 2, b"end")
         wrong: dict[str, list[Part]] = {
@@ -468,6 +564,38 @@ class StorageContract:
             storage.head("incoming", key)
         storage.complete_multipart("incoming", key, upload_id, [one, two])
         assert storage.head("incoming", key).size == SMALLEST_PART + 3
+
+    def test_parts_of_another_size_than_the_first_are_a_mismatch(self, subject: Subject) -> None:
+        storage, key = subject.storage, fresh("sizes")
+        sizes = [(SMALLEST_PART, SMALLEST_PART - 1, 5), (SMALLEST_PART - 1, SMALLEST_PART)]
+        for lengths in sizes:
+            upload_id = storage.start_multipart("incoming", key, part_bytes=SMALLEST_PART)
+            parts = [
+                self.send(subject, key, upload_id, number, bytes(length))
+                for number, length in enumerate(lengths, 1)
+            ]
+            with pytest.raises(PartMismatch, match="bytes"):
+                storage.complete_multipart("incoming", key, upload_id, parts)
+            storage.abort_multipart("incoming", key, upload_id)
+
+    def test_a_gap_in_the_numbers_is_a_mismatch(self, subject: Subject) -> None:
+        storage, key = subject.storage, fresh("gap")
+        upload_id = storage.start_multipart("incoming", key, part_bytes=SMALLEST_PART)
+        parts = [self.send(subject, key, upload_id, number, bytes(SMALLEST_PART)) for number in (1, 3)]
+        with pytest.raises(PartMismatch, match="Part 2"):
+            storage.complete_multipart("incoming", key, upload_id, parts)
+
+    def test_an_upload_may_be_one_empty_part(self, subject: Subject) -> None:
+        storage, key = subject.storage, fresh("nothing")
+        upload_id = storage.start_multipart("incoming", key)
+        part = self.send(subject, key, upload_id, 1, b"")
+        storage.complete_multipart("incoming", key, upload_id, [part])
+        assert storage.read("incoming", key) == b""
+
+    @pytest.mark.parametrize("part_bytes", [0, -1, (5 << 30) + 1])
+    def test_a_part_size_is_one_byte_to_five_gib(self, storage: Storage, part_bytes: int) -> None:
+        with pytest.raises(Invalid):
+            storage.start_multipart("incoming", fresh("sizes"), part_bytes=part_bytes)
 
     def test_an_aborted_upload_is_gone_and_aborting_again_is_no_error(self, subject: Subject) -> None:
         storage, key = subject.storage, fresh("aborted")
@@ -623,7 +751,7 @@ class S3Contract(StorageContract):
         second = subject.storage.put("models", key, b"2")
         assert None not in (first.version, second.version)
         assert first.version != second.version
-        assert subject.storage.head("models", key) == second
+        assert bare(subject.storage.head("models", key)) == second
 
     def test_parts_too_small_are_a_mismatch(self, subject: Subject) -> None:
         storage, key = subject.storage, fresh("small")
@@ -631,6 +759,20 @@ class S3Contract(StorageContract):
         parts = [self.send(subject, key, upload_id, number, b"small") for number in (1, 2)]
         with pytest.raises(PartMismatch):
             storage.complete_multipart("incoming", key, upload_id, parts)
+
+    def test_what_is_too_large_for_one_copy_is_copied_in_parts(self, subject: Subject) -> None:
+        environment, data = subject.environment, noise(2 * SMALLEST_PART + 7_000_000)
+        in_parts = S3Storage(
+            s3_client(environment), environment["HOUNSFIELD_BUCKET_PREFIX"], copy_bytes=1 << 20
+        )
+        source, target = fresh("large"), fresh("copy")
+        written = subject.storage.put("incoming", source, data, "image/tiff")
+        copied = in_parts.copy("incoming", source, "studies", target)
+        assert (copied.size, copied.sha256) == (written.size, written.sha256)
+        assert bare(subject.storage.head("studies", target)) == copied
+        assert subject.storage.read("studies", target) == data
+        answer = subject.fetch("GET", subject.storage.sign_get("studies", target, HOUR), b"")
+        assert answer.headers["content-type"] == "image/tiff"
 
     def test_names_that_are_no_keys_of_ours_are_not_listed(self, subject: Subject) -> None:
         prefix = fresh()

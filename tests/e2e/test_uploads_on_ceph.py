@@ -12,6 +12,7 @@ from functions.upload.parts.joining import join_parts
 from shared.config import Settings
 from shared.db.models import Study, StudyFile, Upload
 from shared.db.session import Database
+from shared.ids import uuid7
 from shared.runtime.services import Services
 from shared.storage.factory import make_storage
 from shared.storage.port import UploadNotFound
@@ -34,7 +35,7 @@ def services(database: Database, settings: Settings, ceph: Ceph) -> Services:
             "s3_endpoint_url": ceph.endpoint,
             "s3_access_key": SecretStr(ACCESS_KEY),
             "s3_secret_key": SecretStr(SECRET_KEY),
-            "bucket_prefix": f"up-{settings.data_dir.parent.name.replace('_', '-').lower()[:30]}-",
+            "bucket_prefix": f"up-{uuid7().hex}-",
         }
     )
     storage = make_storage(on_ceph, "http://testserver", lambda: b"not used")

@@ -1,9 +1,13 @@
 """The DICOM node, spoken to as a scanner would, and as nobody should."""
 
+import json
+import os
 import resource
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom import Dataset, dcmread
@@ -126,7 +131,7 @@ def node(start: Start) -> Iterator[Node]:
 
 @contextmanager
 def associated(
-    node: Node,
+    node: Node | SimpleNamespace,
     *,
     title: str = "MODALITY",
     called: str = "HOUNSFIELD",
@@ -426,6 +431,20 @@ def encoded(image: Dataset) -> bytes:
     return file.getvalue()
 
 
+def test_what_goes_wrong_here_is_logged_without_what_was_sent(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError(f"a mistake of ours, about {arguments}")
+
+    monkeypatch.setattr("functions.dicom.node.storing.check_image", fail)
+    with associated(node) as association:
+        assert send(association, make_image()) == 0xC211
+    said = "".join(capfd.readouterr())
+    assert "RuntimeError" in said and "test_dicom_node.py" in said
+    assert "Doe" not in said and "a mistake of ours" not in said
+
+
 # Hostile
 
 
@@ -543,16 +562,17 @@ def test_an_association_may_send_so_much_and_no_more(start: Start, hospital: Hos
 
 
 def test_a_flood_of_connections_keeps_nobody_out_for_long(start: Start, hospital: Hospital) -> None:
-    with start(dicom_associations=4) as node:
+    with start(dicom_associations=4, dicom_seconds=60) as node:
         threads = threading.active_count()
         held = []
-        for _ in range(2000):
+        for _ in range(10_000):
             connection = socket.create_connection(("127.0.0.1", node.port), 5)
             held.append(connection) if len(held) < 200 else connection.close()
         assert threading.active_count() - threads <= 3 * (4 + SPARE)
         for connection in held:
             connection.close()
-        until(lambda: answers(node))
+        until(lambda: threading.active_count() <= threads)
+        assert answers(node)
 
 
 def test_one_association_too_many_is_told_so(start: Start) -> None:
@@ -720,3 +740,30 @@ def answers(node: Node) -> bool:
     """Whether somebody who behaves is served."""
     with associated(node, classes=["1.2.840.10008.1.1"]) as association:
         return bool(association.is_established and association.send_c_echo().Status == 0)
+
+
+# Alone
+
+
+def test_hounsfield_dicom_runs_the_node_alone(
+    database_url: str, hospital: Hospital, services: Services
+) -> None:
+    environment = {
+        **os.environ,
+        "HOUNSFIELD_DATABASE_URL": database_url.replace("postgresql+psycopg2", "postgresql"),
+        "HOUNSFIELD_DATA_DIR": str(services.settings.data_dir),
+        "HOUNSFIELD_DICOM_PEERS": json.dumps(PEERS),
+    }
+    command = [sys.executable, "-c", "from functions.cli import main; main()", "dicom", "--port", "0"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        node = SimpleNamespace(port=int(said.rpartition(" ")[2]))
+        try:
+            with associated(node) as association:
+                assert send(association, make_image()) == 0
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+    assert len(hospital.files()) == 1
+    until(lambda: len(hospital.audited("study.receive")) == 1)

@@ -51,6 +51,8 @@ NEVER = {
     "POST /auth/refresh": "asks for a token that was sent",
     "POST /auth/reset-password/confirm": "asks for a token that was sent",
     "POST /cases/{id}/upload": "asks for an image",
+    "POST /dicom-web/studies": "asks for images",
+    "POST /dicom-web/studies/{study}": "asks for images",
     "POST /events": "closed without HOUNSFIELD_EVENTS_TOKEN",
     "POST /oct/predict": "asks for an image",
     "POST /process-mri": "asks for a volume",

@@ -1,21 +1,20 @@
 """The node: starts, lets peers in, answers them, stops."""
 
-import logging
 import ssl
 import threading
 import time
-from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, cast
 
 import structlog
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from sqlalchemy.exc import SQLAlchemyError
 
 from functions.dicom.classes import IMAGES, SYNTAXES
+from functions.dicom.node.discreet import be_discreet
 from functions.dicom.node.find import answer_find
 from functions.dicom.node.messages import Messages
 from functions.dicom.node.sockets import PDU_BYTES, NodeServer
@@ -36,6 +35,8 @@ ECHO, FIND = "1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.2.2.1"
 UNKNOWN_CALLER = (0x01, 0x01, 0x03)
 NO_REASON = (0x02, 0x02, 0x01)
 """Rejections, as PS3.8 §9.3.4 numbers result, source and reason."""
+ABORT_SECONDS = 5
+"""How long a stop waits for an association that was aborted."""
 
 
 class Node:
@@ -49,7 +50,7 @@ class Node:
 
     def __enter__(self) -> Self:
         settings = self._services.settings
-        _quieten()
+        be_discreet()
         host, port = settings.dicom_host or settings.host, settings.dicom_port or 0
         try:
             self._server = self._listen((host, port))
@@ -65,7 +66,6 @@ class Node:
     ) -> None:
         server, self._server = self._server, None
         if server is not None:
-            server.ae._servers.append(server)  # `shutdown` takes it from there
             server.shutdown()
             self._end_associations(self._services.settings.drain_seconds)
 
@@ -156,7 +156,7 @@ class Node:
                 time.sleep(0.02)
             association.abort()
         for association in list(self._visitors):
-            association.join(timedelta(seconds=5).total_seconds())
+            association.join(ABORT_SECONDS)
 
 
 def _calling(association: Association) -> str:
@@ -193,10 +193,3 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     except OSError as error:  # ssl.SSLError too
         raise Conflict(f"the certificate files of the DICOM node cannot be used: {error}") from error
     return context
-
-
-def _quieten() -> None:
-    """pynetdicom logs identifiers, and what it cannot read of them; we log what may be known."""
-    _config.LOG_HANDLER_LEVEL = "none"
-    _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)

@@ -10,7 +10,8 @@ import ssl
 import threading
 import time
 from queue import Empty
-from typing import Any, Protocol
+from socketserver import BaseServer
+from typing import Any, Protocol, cast
 
 import structlog
 from pynetdicom import evt
@@ -93,6 +94,9 @@ class Reactor(DULServiceProvider):
             super().run_reactor()
         except (InvalidEventError, Empty) as error:
             log.info("a DICOM association broke off", error=type(error).__name__)
+        finally:
+            # Who hung up without asking for an association would be waited for: None ends that.
+            cast(Any, self.to_user_queue).put(None)
 
 
 class Visit(RequestHandler):
@@ -173,6 +177,11 @@ class NodeServer(ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.error("a DICOM association failed", exc_info=True)
+
+    def shutdown(self) -> None:
+        """Take nobody in any more."""
+        BaseServer.shutdown(self)
+        self.server_close()
 
     def service_actions(self) -> None:
         """Nothing: pynetdicom collects garbage here, for every few connections."""

@@ -51,8 +51,7 @@ class Frames:
 
     def frame(self, number: int) -> bytes:
         """The frame of this number, from 1. Raises NotFound where the image has no such frame."""
-        if not 1 <= number <= self.count:
-            raise NotFound(f"the image has {self.count} frames; {number} is none of them")
+        self.require(number)
         if not self.encapsulated:
             return self._native(number - 1)
         self.file.seek(self.start)
@@ -60,6 +59,11 @@ class Frames:
         if "ExtendedOffsetTable" in self.header and "ExtendedOffsetTableLengths" in self.header:
             offsets = (self.header.ExtendedOffsetTable, self.header.ExtendedOffsetTableLengths)
         return get_frame(self.file, number - 1, number_of_frames=self.count, extended_offsets=offsets)
+
+    def require(self, number: int) -> None:
+        """Raise NotFound unless the image has this frame."""
+        if not 1 <= number <= self.count:
+            raise NotFound(f"the image has {self.count} frames; {number} is none of them")
 
     def all(self) -> Iterator[bytes]:
         """Every frame."""

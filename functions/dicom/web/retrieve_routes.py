@@ -41,8 +41,14 @@ FrameList = Annotated[str, Path(pattern=r"^[1-9][0-9]{0,6}(,[1-9][0-9]{0,6}){0,9
 Tag = Annotated[str, Path(pattern=r"^[0-9A-Fa-f]{8}$", description="of an attribute of the data set itself")]
 
 router = APIRouter(responses=ERRORS)
-files = APIRouter(responses={200: {"content": {RELATED: {}}, "description": "One part for each"}})
-described = APIRouter(responses={200: {"content": {JSON: {}}, "description": "One object for each instance"}})
+files = APIRouter(
+    responses={200: {"content": {RELATED: {}, DICOM: {}}, "description": "One part for each"}},
+    default_response_class=StreamingResponse,
+)
+described = APIRouter(
+    responses={200: {"content": {JSON: {}}, "description": "One object for each instance"}},
+    default_response_class=StreamingResponse,
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,9 @@ def retrieve_frames(study: UID, series: UID, instance: UID, frames: FrameList, a
     held = asked.held(study, series, instance)[0]
     media_type = _frame_type(asked, held)
     opened = open_frames(asked.services.storage, held)
-    return _framed(held, media_type, [opened.frame(number) for number in numbers_in(frames)])
+    wanted = numbers_in(frames)
+    opened.require(max(wanted))
+    return _framed(held, media_type, ([opened.frame(number)] for number in wanted))
 
 
 @files.get(_AT + "/bulkdata/{tag}")
@@ -124,7 +132,8 @@ def retrieve_bulkdata(study: UID, series: UID, instance: UID, tag: Tag, asked: R
     if tag.upper() == "7FE00010":
         media_type = _frame_type(asked, held)
         frames = open_frames(asked.services.storage, held)
-        return _framed(held, media_type, [b"".join(frames.all())] if media_type == BYTES else frames.all())
+        whole = [frames.all()] if media_type == BYTES else ([frame] for frame in frames.all())
+        return _framed(held, media_type, whole)
     value = read_head(asked.services.storage, held).get(int(tag, 16))
     if value is None or not isinstance(value.value, bytes):
         raise NotFound("the instance has no such binary attribute in its data set")
@@ -215,8 +224,9 @@ def _frame_type(asked: Asked, held: Held) -> str:
     raise NotAcceptable(f'the frames of this image are to be had as {RELATED}; type="{stored}"')
 
 
-def _framed(held: Held, media_type: str, frames: Iterable[bytes]) -> Response:
+def _framed(held: Held, media_type: str, contents: Iterable[Iterable[bytes]]) -> Response:
+    """contents: of each part, in blocks."""
     syntax = held[0].transfer_syntax
     shown = EXPLICIT if syntax in NATIVE else syntax
-    parts = (Part(f"{media_type}; transfer-syntax={shown}", [frame]) for frame in frames)
+    parts = (Part(f"{media_type}; transfer-syntax={shown}", content) for content in contents)
     return MultipartResponse(parts, media_type, None)

@@ -24,10 +24,11 @@ IGNORED = '299 hounsfield "Some attributes of the query are not matched here: th
 MORE = '299 hounsfield "There are more results than this; ask for those from offset={}."'
 
 router = APIRouter(
+    default_response_class=Response,
     responses={
         200: {"content": {MEDIA_TYPE: {}}, "description": "What matches, in the DICOM JSON model"},
         **problem_responses(BadRequest, Unauthenticated, Forbidden, NotAcceptable),
-    }
+    },
 )
 Limit = Annotated[int, Query(ge=1, description=f"most results of one answer; {MOST} at most")]
 Offset = Annotated[int, Query(ge=0, le=10**9, description="results to leave out at the beginning")]

@@ -45,6 +45,7 @@ NO_SUCH_CLASS: Reason = 0x0122
 """Failure reasons of PS3.18 table I.2-2."""
 
 router = APIRouter(
+    default_response_class=Response,
     responses={
         200: {"content": {JSON: {}}, "description": "All were stored"},
         202: {"content": {JSON: {}}, "description": "Some were stored; FailedSOPSequence names the others"},
@@ -52,7 +53,7 @@ router = APIRouter(
         **problem_responses(
             BadRequest, Unauthenticated, Forbidden, NotAcceptable, TooLarge, UnsupportedImage
         ),
-    }
+    },
 )
 UID = Annotated[str, InPath(pattern=r"^[0-9.]{1,64}$", description="Study Instance UID, as in the images")]
 

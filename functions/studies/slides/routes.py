@@ -27,6 +27,8 @@ router = APIRouter(
 )
 MISSING = problem_responses(NotFound)
 SLIDE = "slide"
+ONE = "/{id:uuid}"
+"""Of an id only: `/slides/bulk-delete` is no slide, whatever the method."""
 
 
 @router.get("", summary="Slides")
@@ -40,7 +42,7 @@ def list_slides(
     return Page(items=[slide_out(unit, user, study) for study in rows], next_cursor=cursor)
 
 
-@router.get("/{id}", summary="A slide", responses=MISSING)
+@router.get(ONE, summary="A slide", responses=MISSING)
 def get_slide(id: UUID, unit: Unit, user: StudiesReader, response: Response) -> SlideOut:
     """A slide, and where it can be looked at; its ETag goes into If-Match when you change it."""
     study = find_study(StudyRepository(unit.session, user), id, SLIDE)
@@ -49,7 +51,7 @@ def get_slide(id: UUID, unit: Unit, user: StudiesReader, response: Response) -> 
     return slide_out(unit, user, study)
 
 
-@router.patch("/{id}", summary="Name a slide", responses=problem_responses(NotFound, PreconditionFailed))
+@router.patch(ONE, summary="Name a slide", responses=problem_responses(NotFound, PreconditionFailed))
 def rename_slide(
     id: UUID,
     unit: Unit,
@@ -64,7 +66,7 @@ def rename_slide(
     return slide_out(unit, user, study)
 
 
-@router.delete("/{id}", status_code=204, summary="Delete a slide", responses=MISSING)
+@router.delete(ONE, status_code=204, summary="Delete a slide", responses=MISSING)
 def delete_slide(id: UUID, unit: Unit, user: StudiesWriter) -> None:
     """With all that was found in it, for good."""
     changes.delete(unit, lock_study(changes.writable(unit, user), id, SLIDE))

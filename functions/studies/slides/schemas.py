@@ -25,7 +25,7 @@ class SlideOut(BaseModel):
     width: int | None = Field(description="pixels of the largest level")
     height: int | None = Field(description="pixels of the largest level")
     levels: int | None = Field(description="how many resolutions it has")
-    mpp: tuple[float, float] | None = Field(
+    mpp: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         description="µm per pixel of the largest level (x, y); null where the file says none that is plausible"
     )
     status: str

@@ -26,6 +26,7 @@ from shared.imaging.dicom.values import Values
 
 MOST_INFLATED = 256 * 2**20
 """Of a deflated file; one CT slice has half a MiB."""
+BLOCK = 2**20
 MOST_FRAMES = 1_000_000
 MOST_FRAGMENTS = 2_000_000
 
@@ -78,7 +79,8 @@ def opened(path: Path) -> Iterator[tuple[Bytes, int, str, Values]]:
         with data:
             start, syntax, meta = _meta(data)
             if syntax == DEFLATED:
-                yield _inflated(data, start), 0, syntax, meta
+                with _inflated(data, start) as inflated:
+                    yield inflated, 0, syntax, meta
             else:
                 yield data, start, syntax, meta
 
@@ -131,23 +133,39 @@ def _walk(data: Bytes, start: int, syntax: str) -> DataSet:
     return Walker(data, WANTED, implicit=syntax == IMPLICIT, big=syntax == BIG_ENDIAN).data_set(start)
 
 
-def _inflated(data: mmap.mmap, start: int) -> bytes:
-    """The deflated data set at `start`. Raises TooLarge as soon as it passes the limit."""
-    stream, inflated = zlib.decompressobj(-zlib.MAX_WBITS), bytearray()
+def _inflated(data: mmap.mmap, start: int) -> mmap.mmap:
+    """The deflated data set at `start`, inflated twice so that it is never held twice.
+
+    Raises TooLarge as soon as it passes the limit.
+    """
+    size = sum(len(piece) for piece in _inflate(data, start))
+    if not size:
+        raise DamagedDicom("The deflated data set is empty.")
+    inflated = mmap.mmap(-1, size)
+    for piece in _inflate(data, start):
+        inflated.write(piece)
+    return inflated
+
+
+def _inflate(data: mmap.mmap, start: int) -> Iterator[bytes]:
+    """What is deflated at `start`, in pieces."""
+    stream, size, at = zlib.decompressobj(-zlib.MAX_WBITS), 0, start
     try:
-        for at in range(start, len(data), 2**16):
-            inflated += stream.decompress(data[at : at + 2**16], MOST_INFLATED + 1 - len(inflated))
-            if len(inflated) > MOST_INFLATED:
+        while not stream.eof:
+            block = stream.unconsumed_tail or data[at : at + BLOCK]
+            if not stream.unconsumed_tail:
+                at += len(block)
+            piece = stream.decompress(block, BLOCK)
+            if not piece and not block:
+                raise DamagedDicom("The deflated data set is cut off.")
+            size += len(piece)
+            if size > MOST_INFLATED:
                 raise TooLarge(
                     f"The deflated data set has more than {MOST_INFLATED >> 20} MiB; the limit protects against bombs."
                 )
-            if stream.eof:
-                break
+            yield piece
     except zlib.error as error:
         raise DamagedDicom("The deflated data set is damaged.") from error
-    if not stream.eof:
-        raise DamagedDicom("The deflated data set is cut off.")
-    return bytes(inflated)
 
 
 def _instance(path: Path, of: Values, syntax: str, meta: Values) -> Instance:

@@ -48,9 +48,9 @@ class Victim:
 
     def study(self, name: str) -> Study:
         """The study, once it was decided on. The worker takes one after the other: the time counts from its turn."""
-        id, began = self.sent[name], None
+        study_id, began = self.sent[name], None
         while True:
-            study = self.intake.study(id)
+            study = self.intake.study(study_id)
             if study.status != "receiving" or study.step == "held":
                 return study
             assert self.process.poll() is None, "the worker died"
