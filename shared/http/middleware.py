@@ -66,7 +66,7 @@ class PathForms:
 class HeadAsGet:
     """HEAD is answered wherever GET is: with its headers and no body (RFC 9110 §9.3.2), and as for the whole (§14.2).
 
-    The answer ends with its head: a file that would be streamed after it is read no further.
+    The answer ends before its body: of a file that would be streamed, one block is read.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -77,9 +77,14 @@ class HeadAsGet:
             await self.app(scope, receive, send)
             return
 
+        is_complete = False
+
         async def without_body(message: Message) -> None:
+            nonlocal is_complete
             if message["type"] == "http.response.start":
                 await send(message)
+            elif not is_complete:
+                is_complete = True
                 await send({"type": "http.response.body", "body": b""})
 
         headers = [(name, value) for name, value in scope["headers"] if name != b"range"]

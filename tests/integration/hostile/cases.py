@@ -220,12 +220,12 @@ OWN: dict[str, Hostile] = {
         "cannot be decoded",
     ),
     "a CT in one place": Hostile(
-        lambda: tar({f"{n}.dcm": dicom() for n in range(3)}), "lie at one place|same place"
+        lambda: tar({f"{n}.dcm": dicom() for n in range(3)}), "lie where another one lies"
     ),
     "a CT with a slope of infinity": Hostile(lambda: pair(RescaleSlope="1e999"), "finite"),
     "a CT without pixel spacing": Hostile(lambda: pair(PixelSpacing=None), "pixel spacing|spacing"),
     "a CT of a bit a pixel": Hostile(
-        lambda: pair(BitsAllocated=1, BitsStored=1, HighBit=0, PixelRepresentation=0), "1-bit|pixels"
+        lambda: pair(BitsAllocated=1, BitsStored=1, HighBit=0, PixelRepresentation=0), "pixels are of 1 bits"
     ),
     "a CT in colour": Hostile(
         lambda: pair(SamplesPerPixel=3, PhotometricInterpretation="RGB", PixelData=bytes(6 * 8 * 3 * 2)),
@@ -253,7 +253,7 @@ OWN: dict[str, Hostile] = {
         lambda: nifti_header((40,) * 3) + np.arange(40**3, dtype="<i2").tobytes() + bytes(MIB),
         "much longer than its header",
     ),
-    "an OCT index of billions of entities": Hostile(billion_laughs, "document type or entities"),
+    "an OCT index of billions of entities": Hostile(billion_laughs, "XML or HTML document that is no image"),
     "an .e2e in a loop": Hostile(lambda: formats_samples.e2e(loop=True), "loop|directories|damaged"),
     "an .fds of negative sizes": Hostile(
         lambda: formats_samples.topcon(formats_samples.fds_chunks(width=2**32 - 5)),
