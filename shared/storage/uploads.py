@@ -90,6 +90,7 @@ class Uploads:
         check_number(number)
         folder = self._folder(upload_id)
         with self.held(upload_id) as manifest, ExitStack() as files:
+            check_room(number, declared, manifest.part_bytes)
             path = _guard(folder, number)
             if not path.parent.exists():
                 path.parent.mkdir(FOLDER_MODE)
@@ -97,7 +98,6 @@ class Uploads:
             guard = files.enter_context(open(path, "ab", opener=private))
             if not lock_at_once(guard):
                 raise PartBusy(f"Part {number} is being received in another request; wait for its end.")
-            check_room(number, declared, manifest.part_bytes)
             data = files.enter_context(open(folder / "data", "r+b", buffering=0))
             data.seek((number - 1) * manifest.part_bytes)
             _forget(path)

@@ -36,7 +36,7 @@ UNKNOWN_CALLER = (0x01, 0x01, 0x03)
 NO_REASON = (0x02, 0x02, 0x01)
 """Rejections, as PS3.8 §9.3.4 numbers result, source and reason."""
 ABORT_SECONDS = 5
-"""How long a stop waits for an association that was aborted."""
+"""How long a stop waits until associations that were aborted are noted."""
 
 
 class Node:
@@ -90,7 +90,7 @@ class Node:
         messages = association.dimse
         if isinstance(messages, Messages):
             messages.drop()
-        visitor = self._visitors.pop(association, None)
+        visitor = self._visitors.get(association)
         if visitor is None:
             return
         count = sum(visitor.delivery.studies.values())
@@ -99,6 +99,8 @@ class Node:
             finish(self._services, visitor.delivery)
         except (SQLAlchemyError, HounsfieldError) as error:  # its studies close by themselves, somewhat later
             log.warning("an ended association is not noted", error=type(error).__name__)
+        finally:
+            del self._visitors[association]
 
     def _listen(self, address: tuple[str, int]) -> NodeServer:
         settings = self._services.settings
@@ -155,8 +157,9 @@ class Node:
                     break
                 time.sleep(0.02)
             association.abort()
-        for association in list(self._visitors):
-            association.join(ABORT_SECONDS)
+        deadline = time.monotonic() + ABORT_SECONDS
+        while self._visitors and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 def _calling(association: Association) -> str:
