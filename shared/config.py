@@ -54,7 +54,12 @@ class Settings(BaseSettings):
 
     # Events
     events_token: SecretStr | None = Field(
-        None, description="bearer token that POST /events asks for; unset closes the route"
+        None, description="token that POST /events asks for; unset closes the route but to EVENTS_NETWORKS"
+    )
+    events_networks: Annotated[list[str], NoDecode] = Field(
+        [],
+        description="comma-separated addresses or networks that may send notices of new objects without the token: of an "
+        "object store that cannot send one",
     )
     lease_seconds: float = Field(
         60, gt=0, description="a worker that has not renewed for this long loses its event"
@@ -181,7 +186,9 @@ class Settings(BaseSettings):
         None, description="folder for temporary files, with room for the largest study; unset is the system's"
     )
     slide_cache_bytes: int = Field(
-        20 << 30, ge=0, description="slides that the viewer keeps at hand in WORK_DIR where they are stored in S3"
+        20 << 30,
+        ge=0,
+        description="slides that the viewer keeps at hand in WORK_DIR where they are stored in S3",
     )
 
     # DICOM network
@@ -265,7 +272,7 @@ class Settings(BaseSettings):
     log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field("json", description="json, or console for people")
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", "events_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -283,7 +290,7 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @field_validator("trusted_proxies")
+    @field_validator("trusted_proxies", "events_networks")
     @classmethod
     def _are_networks(cls, value: list[str]) -> list[str]:
         for network in value:

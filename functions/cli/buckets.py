@@ -57,12 +57,17 @@ def notify(
 
 
 def endpoint(settings: Settings, url: str) -> str:
-    """The address that the store sends to, with the token as its password. Raises Invalid."""
-    if settings.events_token is None:
-        raise Invalid("POST /events is closed; set HOUNSFIELD_EVENTS_TOKEN, here and where Hounsfield runs")
+    """The address that the store sends to, with the token, where there is one, as its password. Raises Invalid."""
+    if settings.events_token is None and not settings.events_networks:
+        raise Invalid(
+            "POST /events is closed; set HOUNSFIELD_EVENTS_TOKEN or HOUNSFIELD_EVENTS_NETWORKS, here and where "
+            "Hounsfield runs"
+        )
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
         raise Invalid("--url is http(s)://host/api/events, without user, password or query")
+    if settings.events_token is None:
+        return url
     token = quote(settings.events_token.get_secret_value(), safe="")
     return urlunsplit(parts._replace(netloc=f"{NAME}:{token}@{parts.netloc}"))
 

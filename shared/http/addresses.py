@@ -1,6 +1,7 @@
 """IP addresses of peers, and what proxies say instead of them."""
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 
 def ip_of(text: str) -> IPv4Address | IPv6Address | None:
@@ -18,3 +19,9 @@ def network_of(text: str) -> str:
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address), 64), strict=False))
     return str(address or text)
+
+
+def is_within(text: str, networks: Iterable[str]) -> bool:
+    """Whether `text` writes an address of one of the networks (a single address is one too)."""
+    address = ip_of(text)
+    return address is not None and any(address in ip_network(network) for network in networks)

@@ -17,6 +17,8 @@ from shared.events.base import Envelope
 from shared.events.codec import from_request
 from shared.events.notices import ObjectNotice, parse
 from shared.http.access import public
+from shared.http.addresses import is_within
+from shared.http.deps import address_of
 from shared.http.problems import problem_responses
 from shared.incoming import BUCKET, note_left, take_in
 from shared.runtime.outbox import append
@@ -41,21 +43,25 @@ class NoticeReceipt(BaseModel):
 
 
 def events_router() -> APIRouter:
-    """The events route; it is closed unless HOUNSFIELD_EVENTS_TOKEN is set."""
+    """The events route; closed unless HOUNSFIELD_EVENTS_TOKEN is set, or the caller is of HOUNSFIELD_EVENTS_NETWORKS."""
     router = APIRouter(tags=["events"])
     refusals = problem_responses(Unauthenticated, NotFound, TooLarge, Invalid, Unavailable)
 
     @router.post("/events", status_code=202, responses=refusals)
-    @public("asks for the token of HOUNSFIELD_EVENTS_TOKEN; closed without one")
+    @public("asks for the token of HOUNSFIELD_EVENTS_TOKEN, or takes notices from HOUNSFIELD_EVENTS_NETWORKS")
     async def receive(request: Request) -> EventReceipt | NoticeReceipt:
         """Take one CloudEvent 1.0, binary or structured, or notices of new objects as S3, Ceph, MinIO, EventBridge and
         SNS send them. The same again changes nothing."""
         services: Services = request.app.state.services
-        _authorise(request, services)
+        may_notify = _may_notify(request, services)
+        if not may_notify:
+            _authorise(request, services)
         body = await request.body()
         notices = parse(request.headers, body)
         if notices is not None:
             return await run_in_threadpool(_take_notices, services, notices)
+        if may_notify:
+            _authorise(request, services)
         envelope = from_request(request.headers, body)
         new = await run_in_threadpool(_take_in, services, envelope)
         return EventReceipt(id=str(envelope.id), status="accepted" if new else "known")
@@ -86,6 +92,12 @@ def _take_in(services: Services, envelope: Envelope) -> bool:
             return False
         raise Invalid("the event's tenantid names no tenant of this deployment") from error
     return True
+
+
+def _may_notify(request: Request, services: Services) -> bool:
+    """Whether the caller may send notices without the token. They give nothing away: the store is asked for all of it."""
+    peer = address_of(request)
+    return peer is not None and is_within(peer, services.settings.events_networks)
 
 
 def _authorise(request: Request, services: Services) -> None:

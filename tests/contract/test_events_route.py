@@ -227,3 +227,34 @@ def test_no_key_gets_into_the_log(
     written = "".join(capfd.readouterr()) + caplog.text
     assert "left alone" in written
     assert "JOHN" not in written
+
+
+RECORDS = {
+    "Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}]
+}
+
+
+@pytest.fixture
+def neighbour(services: Services, client_for: Any) -> TestClient:
+    """A client in a network that may send notices, of an installation without a token."""
+    services.settings.events_networks = ["10.1.0.0/16"]
+    client = client_for()
+    return TestClient(client.app, client=("10.1.2.3", 4000))
+
+
+def test_a_store_of_a_named_network_sends_notices_without_a_token(neighbour: TestClient) -> None:
+    answer = neighbour.post("/api/events", json=RECORDS)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 0, "known": 0, "ignored": 1})
+
+
+def test_it_may_send_nothing_but_notices(
+    neighbour: TestClient, services: Services, envelope: Envelope
+) -> None:
+    headers, body = to_http(envelope)
+    assert neighbour.post("/api/events", headers=headers, content=body).status_code == 404
+    assert taken_in(services) == 0
+
+
+def test_others_send_none(neighbour: TestClient) -> None:
+    stranger = TestClient(neighbour.app, client=("10.2.0.1", 4000))
+    assert stranger.post("/api/events", json=RECORDS).status_code == 404

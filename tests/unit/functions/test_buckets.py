@@ -24,6 +24,10 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
         endpoint(Settings(events_token=SecretStr("x")), url)
 
 
+def test_a_store_that_is_named_by_its_address_needs_no_token() -> None:
+    assert endpoint(Settings(events_token=None, events_networks=["10.1.0.5"]), OURS) == OURS
+
+
 def test_without_a_token_there_is_nothing_to_send_to() -> None:
     with pytest.raises(Invalid, match="HOUNSFIELD_EVENTS_TOKEN"):
         endpoint(Settings(events_token=None), OURS)
