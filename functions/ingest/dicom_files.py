@@ -20,11 +20,16 @@ KINDS: Mapping[str, Kind] = {"CT": "ct", "MR": "brain-mri", "OPT": "oct", "OP": 
 class DicomFiles:
     """Images by what may be done with them.
 
-    images: may be used, of whatever modality. held: a person has to look at them first.
+    images: may be used, of whatever modality; copies among them. held: a person has to look at them first.
     """
 
     images: list[Instance] = field(default_factory=list)
     held: list[Instance] = field(default_factory=list)
+
+    @property
+    def unique(self) -> list[Instance]:
+        """Each of the images once; of copies the first. Whether they say the same is for their series to find."""
+        return list({image.sop_uid: image for image in reversed(self.images)}.values())[::-1]
 
     @property
     def kinds(self) -> dict[Kind, int]:
@@ -58,7 +63,7 @@ def read_dicom(sources: Sequence[Source], notes: Notes, *, released: bool) -> Di
             continue
         if image.sop_uid in seen:
             notes.left_out["came twice"] += 1
-        elif image.holds and not released:
+        if image.holds and not released:
             found.held.append(image)
             notes.held.update(map(str, image.holds))
         else:

@@ -157,7 +157,7 @@ class _Intake:
         dicom = read_dicom(dicom_sources, notes, released=job.released)
         decision = self._decided(contents, dicom)
         pseudonym = self._pseudonym(dicom)
-        packer.begin(dicom.images, pseudonym)
+        packer.begin(dicom.unique, pseudonym)
         made = self._make(decision, dicom, contents)
         packed = packer.series()
         if decision.kind == "slide" and any(is_dicom(source) for source in decision.sources):
@@ -215,13 +215,13 @@ class _Intake:
     def _make(self, decision: Decision, dicom: DicomFiles, contents: Contents) -> _Made:
         job, notes = self._job, self.notes
         kind, sources = decision.kind, decision.sources
-        images = [image for image in dicom.images if KINDS.get(image.modality) == kind]
+        images = _of_kind(dicom.images, kind)
         if kind == "ct":
             return _Made(*make_ct(job, sources, images, notes))
         if kind == "brain-mri":
             return _Made(*make_brain_mri(job, sources, images, notes))
         if kind == "oct":
-            return _Made(make_oct(job, sources, images))
+            return _Made(make_oct(job, sources, _of_kind(dicom.unique, kind)))
         if images:  # a DICOM slide is made once its files are clean
             return _Made()
         return _Made(make_slide(job, sources, contents))
@@ -269,6 +269,10 @@ class _Dicom:
 
     def _store(self) -> list[DicomSeries]:
         return [store_series(self._intake.place, one) for one in self.series()]
+
+
+def _of_kind(images: list[Instance], kind: Kind | None) -> list[Instance]:
+    return [image for image in images if KINDS.get(image.modality) == kind]
 
 
 def accept(unit: UnitOfWork, study_id: UUID, outcome: Outcome) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 
 from functions.ingest.faults import UnusableFiles, fault_of
 from functions.ingest.made import Job, Notes, Source
-from shared.errors import Invalid
 from shared.formats.types import Format
 from shared.imaging.dicom.choice import Choice
 from shared.imaging.dicom.series import Series
@@ -19,7 +18,6 @@ from shared.imaging.nrrd import read_nrrd, read_nrrd_layout
 from shared.imaging.volume import Volume
 
 MEDIA_TYPE = "application/gzip"
-LEAST_PLANES = 2
 LABELS = 32
 """Whole numbers of no greater range are labels of a mask: no scanner writes an image of so few greys."""
 
@@ -67,8 +65,6 @@ def stored(job: Job, source: Source, name: str) -> tuple[Path, NiftiInfo]:
 def built(job: Job, series: Series, name: str) -> tuple[Path, NiftiInfo]:
     """The volume of a DICOM series, as it is kept. Raises UnusableFiles."""
     with fault_of():
-        if len(series.slices) < LEAST_PLANES:
-            raise Invalid("the series has one plane; a volume needs two or more, send the whole series")
         volume = build_volume(series, job.folder, limits_of(job))
     job.progress("writing the volume", 8)
     target = job.folder / name

@@ -81,11 +81,13 @@ class TooManyVoxels(TooLarge):
 class Limits:
     """What a reader accepts.
 
-    max_bytes: decompressed header and voxels. allow_constant: for label maps, which may be empty.
+    max_bytes: decompressed header and voxels. allow_constant: for label maps, which may be empty. allow_plane: for
+    what we stored of a series of one plane; as a file from somebody it is a picture.
     """
 
     max_bytes: int = 2 * 2**30
     allow_constant: bool = False
+    allow_plane: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def parse_header(block: bytes, limits: Limits) -> Layout:
     order: ByteOrder = "<" if int.from_bytes(block[:4], "little") == len(block) else ">"
     header = np.frombuffer(block, dtype=header_dtype(len(block), order))[0]
     _check_magic(bytes(header["magic"]), len(block))
-    shape = _shape([int(n) for n in header["dim"]])
+    shape = _shape([int(n) for n in header["dim"]], limits.allow_plane)
     dtype = _dtype(int(header["datatype"])).newbyteorder(order)
     offset = _offset(float(header["vox_offset"]), len(block) + 4)
     size = offset + math.prod(shape) * dtype.itemsize
@@ -199,7 +201,7 @@ def _check_magic(magic: bytes, size: int) -> None:
         )
 
 
-def _shape(dim: list[int]) -> tuple[int, int, int]:
+def _shape(dim: list[int], allow_plane: bool) -> tuple[int, int, int]:
     if not 1 <= dim[0] <= 7:
         raise ImplausibleImage(f"The header says {dim[0]} dimensions; a volume has 3.")
     sizes = dim[1 : dim[0] + 1]
@@ -207,7 +209,7 @@ def _shape(dim: list[int]) -> tuple[int, int, int]:
     if min(sizes) < 1:
         raise ImplausibleImage(f"The header says {said} voxels; each size must be 1 or more.")
     volumes = math.prod(sizes[3:])
-    if len(sizes) < 3 or min(sizes[:3]) == 1:
+    if len(sizes) < 3 or (min(sizes[:3]) == 1 and not allow_plane):
         raise UnsupportedNifti(f"The file ({said}) is a 2D image; a 3D volume is needed.")
     if volumes > 1:
         raise UnsupportedNifti(f"The file holds {volumes} volumes; send one 3D volume per file.")

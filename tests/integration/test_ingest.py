@@ -75,7 +75,14 @@ def a_study(folder: Path) -> Path:
 
 def test_killed_at_any_step_it_is_finished_once(intake: Intake, workers: Workers, tmp_path: Path) -> None:
     study_id = intake.send(a_study(tmp_path / "study"))
-    for when, number in [("before", 2), ("after", 3), ("before", 5), ("after", 5), ("before", 7), ("after", 6)]:
+    for when, number in [
+        ("before", 2),
+        ("after", 3),
+        ("before", 5),
+        ("after", 5),
+        ("before", 7),
+        ("after", 6),
+    ]:
         process = workers.start(when, str(number))
         assert process.wait(SECONDS) == -9, f"{when} {number}"
         assert intake.study(study_id).status == "receiving"

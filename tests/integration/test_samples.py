@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.samples import Sample, samples, take_in
 from shared.config import Settings
 from shared.db.session import Database
 from shared.runtime import Services
 from shared.storage.folder import FolderStorage
 from shared.storage.signing import UrlSigner
 from tests.intake import Intake, ingesting
+from tests.samples import Sample, samples, take_in
 
+SYNTAX = "dicom_odd/cornerstone/CTImage.dcm_"
 EXPECTED = {
     "ct/lidc/LIDC-IDRI-0001_series.tar.gz": ("ct", "ingested", r"volume ct 512 × 512 × 133", ""),
     "ct/lidc/LIDC-IDRI-0002_series_j2k.tar.gz": ("ct", "ingested", r"volume ct 512 × 512 × 48", ""),
@@ -36,7 +37,15 @@ EXPECTED = {
     "dicom_odd/cornerstone/no-pixel-data.dcm": ("", "rejected", "", "has no image"),
     "dicom_odd/pydicom/explicit_VR-UN.dcm": ("", "held", "received", "text may be part"),
     "dicom_odd/pydicom/US1_J2KR.dcm": ("", "rejected", "", "modality US"),
-    "dicom_odd/cornerstone/CTImage.dcm": ("", "rejected", "", "one plane"),
+    "dicom_odd/cornerstone/CTImage.dcm": ("ct", "ingested", "volume ct 512 × 512 × 1", "one plane"),
+    f"{SYNTAX}JPEG2000TransferSyntax_1.2.840.10008.1.2.4.91.dcm": (
+        "ct",
+        "ingested",
+        "volume ct",
+        "one plane",
+    ),
+    f"{SYNTAX}JPEGProcess10_12TransferSyntax_1.2.840.10008.1.2.4.55.dcm": ("", "rejected", "", "withdrawn"),
+    f"{SYNTAX}JPEGProcess6_8TransferSyntax_1.2.840.10008.1.2.4.53.dcm": ("", "rejected", "", "withdrawn"),
 }
 
 

@@ -235,7 +235,7 @@ OWN: dict[str, Hostile] = {
         lambda: tar(
             {f"{n}.dcm": dicom(SOPInstanceUID="1.2.3", ImagePositionPatient=[0, 0, n]) for n in range(3)}
         ),
-        "one plane",
+        "say different things",
     ),
     "a report": Hostile(
         lambda: dicom(

@@ -13,7 +13,7 @@ from pydicom import dcmread
 
 from functions.ingest.service import PSEUDONYMS, pseudonym_secret
 from shared.db.models import FileRole
-from shared.imaging.nifti import Limits, read_nifti
+from shared.imaging.nifti import Limits, UnsupportedNifti, read_nifti
 from shared.runtime import Services
 from shared.security.keys import key_store
 from shared.security.sealing import name_ring
@@ -241,9 +241,19 @@ def test_header_texts_of_a_nifti_file_are_not_kept(
     assert np.array_equal(np.asarray(image.dataobj).ravel(order="F"), voxels)
 
 
-def test_a_single_plane_is_no_volume(intake: Intake, tmp_path: Path) -> None:
+def test_a_single_plane_is_a_volume_that_says_so(
+    intake: Intake, services: Services, tmp_path: Path
+) -> None:
     study = intake.taken(save(make_image(), tmp_path / "one.dcm"))
-    assert study.message == "the series has one plane; a volume needs two or more, send the whole series"
+    [volume] = study.files
+    assert (study.status, volume.details["shape"]) == ("ingested", [8, 6, 1])
+    assert [issue["code"] for issue in volume.details["issues"]] == ["single-slice"]
+    assert "one plane" in study.details["warnings"][0]
+    path = tmp_path / "stored.nii.gz"
+    path.write_bytes(services.storage.read("studies", volume.key))
+    assert read_nifti(path, Limits(allow_plane=True)).shape == (8, 6, 1)
+    with pytest.raises(UnsupportedNifti, match="2D image"):
+        read_nifti(path, Limits())
 
 
 def test_a_gap_is_refused_by_its_place(intake: Intake, tmp_path: Path) -> None:
