@@ -8,6 +8,7 @@ image, storing. The ratio is (ingest - unpacking) / dcm2niix, of medians.
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -15,7 +16,9 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from uuid import UUID
 
 import dcm2niix
 import numpy as np
@@ -27,6 +30,9 @@ from shared.archives import ArchiveLimits, unpack
 from shared.telemetry.logs import configure_logs
 from tests.intake import Intake
 from tests.unit.shared.imaging.dicom.builders import make_image, save
+
+Times = dict[str, list[tuple[float, float]]]
+"""Seconds by the clock and of CPU, of each run."""
 
 
 def main() -> None:
@@ -49,26 +55,38 @@ def main() -> None:
             "unpacking alone": lambda: _unpacked(archive, folder / "unpacked"),
             "dcm2niix -z n": lambda: _stacked(source, folder / "made", "n"),
             "dcm2niix -z y": lambda: _stacked(source, folder / "made", "y"),
-            "ingest": lambda: _ingested(intake, archive),
+            "ingest": lambda: _ingested(intake, sent.pop()),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
+        sent: list[UUID] = []
+        seconds: Times = {name: [] for name in steps}
         for run in range(arguments.runs + 1):
             for name, step in steps.items():
-                started = time.perf_counter()
+                sent = [_received(intake, archive)] if name == "ingest" else []
+                started, worked = time.perf_counter(), _cpu_seconds()
                 step()
                 if run:  # the first only warms up
-                    seconds[name].append(time.perf_counter() - started)
+                    seconds[name].append((time.perf_counter() - started, _cpu_seconds() - worked))
     report(seconds)
 
 
-def report(seconds: dict[str, list[float]]) -> None:
+def report(seconds: Times) -> None:
     """The table and the ratios."""
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    medians = {}
     for name, times in seconds.items():
-        print(f"{name:18} median {medians[name]:6.2f} s   ({', '.join(f'{t:.2f}' for t in sorted(times))})")
-    own = medians["ingest"] - medians["unpacking alone"]
-    for name in ("dcm2niix -z n", "dcm2niix -z y"):
-        print(f"(ingest - unpacking) / {name}: {own:.2f} / {medians[name]:.2f} = {own / medians[name]:.2f}")
+        wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
+        medians[name] = (wall, cpu)
+        print(f"{name:18} {wall:6.2f} s by the clock, {cpu:6.2f} s of CPU (medians of {len(times)})")
+    for at, what in enumerate(("clock", "CPU")):
+        own = medians["ingest"][at] - medians["unpacking alone"][at]
+        for name in ("dcm2niix -z n", "dcm2niix -z y"):
+            other = medians[name][at]
+            print(f"{what}: (ingest - unpacking) / {name}: {own:.2f} / {other:.2f} = {own / other:.2f}")
+
+
+def _cpu_seconds() -> float:
+    """Of this process and its children."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def make_series(folder: Path, planes: int) -> Path:
@@ -97,8 +115,6 @@ def _originals() -> list[Callable[[], object]]:
         tar.extractall(folder, filter="data")
     found = [path.read_bytes() for path in sorted(folder.rglob("*.dcm"))]
     shutil.rmtree(folder)
-    from io import BytesIO
-
     return [lambda content=content: dcmread(BytesIO(content)) for content in found]
 
 
@@ -120,8 +136,12 @@ def _stacked(source: Path, made: Path, compression: str) -> None:
     shutil.rmtree(made)
 
 
-def _ingested(intake: Intake, archive: Path) -> None:
-    study_id = intake.send(archive, duplicate=True)
+def _received(intake: Intake, archive: Path) -> UUID:
+    """Sent, and about to be taken in."""
+    return intake.send(archive, duplicate=True)
+
+
+def _ingested(intake: Intake, study_id: UUID) -> None:
     while (study := intake.study(study_id)).status == "receiving":
         assert not study.message, study.message
         time.sleep(0.01)

@@ -27,6 +27,8 @@ from shared.security.sealing import name_ring
 from shared.storage.port import ObjectRef
 
 MAX_FILENAME = 255
+OPENINGS = 5
+"""How often a study is opened that others open and close at the same moment."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ NOBODY = Patient()
 def new_study(unit: UnitOfWork, owner_id: UUID, kind: Kind | None, patient: Patient = NOBODY) -> Study:
     """A study that is being received, not yet in the session; without an id of the patient it gets a pseudonym."""
     study_id = uuid7()
-    name = patient.name.strip() if patient.name else ""
+    name = storable(patient.name.strip()) if patient.name else ""
     return Study(
         id=study_id,
         tenant_id=unit.tenant_id,
@@ -89,19 +91,18 @@ def join(unit: UnitOfWork, key: str, settle: timedelta, make: Callable[[], Study
 
     It stays locked until the transaction ends, so that it is not closed while a piece is being added.
     """
-    study = _open(unit.session, key)
-    if study is None:
-        study = make()
+    tries = 0
+    while (study := _open(unit.session, key)) is None:
+        study, tries = make(), tries + 1
         study.intake_key = key
         study.settle_at = func.now() + settle
         try:
             with unit.session.begin_nested():
                 unit.session.add(study)
-        except IntegrityError:  # somebody else opened it at this moment
-            other = _open(unit.session, key)
-            if other is None:
+            break
+        except IntegrityError:  # somebody else opened it at this moment, and may have closed it since
+            if tries == OPENINGS:
                 raise
-            study = other
     study.settle_at = func.now() + settle
     unit.session.flush()
     return study

@@ -12,7 +12,10 @@ from shared.db.models import Artifact, Finding, InferenceTask, StepResult, Study
 
 
 class InferenceRepository:
-    """Tasks, their steps and what they found."""
+    """Tasks, their steps and what they found.
+
+    What changes both a study and what hangs on it takes the study first, as whoever deletes it does.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -33,9 +36,12 @@ class InferenceRepository:
         task = self._session.get(InferenceTask, task_id)
         if task is None or task.state in (TaskState.SUCCESS, TaskState.CANCELLED) or self._has_newer(task):
             return None
+        files = selectinload(Study.files)
+        study = self._session.get(Study, task.study_id, options=[files], with_for_update={"key_share": True})
+        if study is None:
+            return None
         task.state, task.message, task.completed_at = TaskState.STARTED, None, None
         task.started_at = task.started_at or self._session.scalar(select(func.now()))
-        study = self._session.get_one(Study, task.study_id, options=[selectinload(Study.files)])
         study.status, study.message, study.completed_at = StudyStatus.PROCESSING, None, None
         self._session.flush()
         return task, study
@@ -49,8 +55,8 @@ class InferenceRepository:
     def progress(self, task: InferenceTask, step: str, percent: int) -> None:
         """Say which step has begun."""
         values = {"step": step, "progress": percent}
-        self._session.execute(update(InferenceTask).where(InferenceTask.id == task.id).values(**values))
         self._session.execute(update(Study).where(Study.id == task.study_id).values(**values))
+        self._session.execute(update(InferenceTask).where(InferenceTask.id == task.id).values(**values))
 
     def remembered(self, task_id: UUID, step: str, input_hash: str, model_version: str) -> StepResult | None:
         """What this very step gave before."""
@@ -65,6 +71,7 @@ class InferenceRepository:
 
     def mark_succeeded(self, task: InferenceTask, outcome: Outcome) -> None:
         """Write findings, artifacts and results; the study is complete."""
+        self._end_study(task.study_id, StudyStatus.COMPLETED, None)
         owner = {"tenant_id": task.tenant_id, "task_id": task.id, "study_id": task.study_id}
         self._session.add_all(
             Finding(**owner, position=position, **asdict(found))
@@ -82,12 +89,11 @@ class InferenceRepository:
         )
         results = {"models": outcome.models, "results": outcome.results}
         self._end(task.id, TaskState.SUCCESS, message=None, **results)
-        self._end_study(task.study_id, StudyStatus.COMPLETED, None)
 
     def mark_failed(self, task_id: UUID, study_id: UUID, reason: str) -> None:
         """The task is over without results; the study's files are kept, for another try."""
-        self._end(task_id, TaskState.FAILURE, message=reason)
         self._end_study(study_id, StudyStatus.INGESTED, f"analysis failed: {reason}")
+        self._end(task_id, TaskState.FAILURE, message=reason)
 
     def _end(self, task_id: UUID, state: TaskState, **values: Any) -> None:
         end = {"state": state, "progress": 100, "step": "finished", "completed_at": func.now()}

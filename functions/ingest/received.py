@@ -73,13 +73,23 @@ def digest_of(files: Sequence[StudyFile], hashes: Mapping[UUID, str]) -> str:
 
 
 def recognised(
-    files: Sequence[StudyFile], paths: Mapping[UUID, Path], settings_limit: int
-) -> list[Identified]:
-    """What each file is. Raises UnusableFiles for one that is nothing that is read here."""
-    found = []
+    files: Sequence[StudyFile], paths: Mapping[UUID, Path], max_volume_bytes: int, notes: Notes
+) -> dict[UUID, Identified]:
+    """What each file is. One that is nothing that is read here is passed over with a warning, if others came with it.
+
+    Raises UnusableFiles for one that is damaged, or where none is left.
+    """
+    found, refusals = {}, []
     for number, file in enumerate(files, 1):
         with fault_of(f"file {number}"):
-            found.append(identify(paths[file.id], Limits(max_bytes=settings_limit), slides=False))
+            try:
+                limits = Limits(max_bytes=max_volume_bytes)
+                found[file.id] = identify(paths[file.id], limits, slides=False)
+            except UnsupportedImage as error:
+                refusals.append(f"file {number}: {error.detail}")
+    if not found:
+        raise UnusableFiles(refusals[0])
+    notes.warnings += refusals
     return found
 
 
@@ -97,14 +107,16 @@ class Contents:
 def contents_of(
     job: Job,
     files: Sequence[StudyFile],
-    found: Sequence[Identified],
+    found: Mapping[UUID, Identified],
     paths: Mapping[UUID, Path],
     names: Mapping[UUID, str],
     notes: Notes,
 ) -> Contents:
     """What there is to read. Raises UnusableFiles for an archive that is unsafe, damaged or of nothing that is read."""
     contents = Contents()
-    for number, (file, what) in enumerate(zip(files, found, strict=True), 1):
+    for number, file in enumerate(files, 1):
+        if (what := found.get(file.id)) is None:
+            continue
         label, path, name = f"file {number}", paths[file.id], names[file.id]
         if what.archive:
             with fault_of(label):

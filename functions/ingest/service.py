@@ -15,6 +15,7 @@ from functions.ingest.faults import Held, UnusableFiles, fault_of, room_in
 from functions.ingest.folders import work_folder
 from functions.ingest.kinds import Decision, decide
 from functions.ingest.made import Job, MadeFile, Notes, PackedSeries, Patient, Progress, Source
+from functions.ingest.objects.service import remove_taken
 from functions.ingest.oct import make_oct
 from functions.ingest.packing import Packing, patient_of, pseudonym_of, series_of
 from functions.ingest.received import Contents, contents_of, digest_of, hashing, is_dicom, recognised
@@ -131,11 +132,13 @@ class _Intake:
             for file in self._files
         }
         names = {file.id: self._names.filename(file) for file in self._files}
-        found = recognised(self._files, paths, self._job.settings.max_volume_bytes)
+        found = recognised(self._files, paths, self._job.settings.max_volume_bytes, self.notes)
         hashing_ = self._stack.enter_context(hashing(self._files, paths))
         pool = self._stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="packing"))
         packer = _Dicom(self, pool)
-        if sum(file.size for file in self._files) >= EARLY_BYTES and any(what.archive for what in found):
+        if sum(file.size for file in self._files) >= EARLY_BYTES and any(
+            what.archive for what in found.values()
+        ):
             packer.prepare()
         contents = contents_of(self._job, self._files, found, paths, names, self.notes)
         hashes = hashing_.checked()
@@ -306,8 +309,6 @@ def hold(unit: UnitOfWork, study: Study, held: Held) -> None:
 
 def forget_received(unit: UnitOfWork, study_id: UUID) -> None:
     """Delete what was received of a study that is not being received any more: objects first, then rows."""
-    from functions.ingest.objects import remove_taken  # it declares its handlers on this function
-
     files = IngestRepository(unit.session).spent(study_id)
     incoming = [file.key for file in files if file.bucket == "incoming"]
     remove_taken(unit.services, unit.tenant_id, study_id, incoming)

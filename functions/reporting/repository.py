@@ -43,6 +43,9 @@ class ReportRepository:
 
         Of two transactions that do this at once, the second waits here until the first has ended.
         """
+        # First the study, as whoever deletes it does: the row refers to its task as well.
+        study = select(Study.id).where(Study.id == content.study.id)
+        self._session.execute(study.with_for_update(read=True, key_share=True))
         added = self._session.execute(
             insert(Report)
             .values(

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, AliasGenerator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from shared.events.types import Kind
+
 Modality = Literal["t1", "t1ce", "t2", "flair"]
 MODALITIES: tuple[Modality, ...] = ("t1", "t1ce", "t2", "flair")
 PATIENT_ID = r"^[A-Za-z0-9._-]{1,64}$"
@@ -22,6 +24,7 @@ def _lower(value: object) -> object:
 
 
 AnyCaseModality = Annotated[Modality, BeforeValidator(_lower)]
+AnyCaseKind = Annotated[Kind, BeforeValidator(_lower)]
 
 
 class Request(BaseModel):

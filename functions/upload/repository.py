@@ -18,15 +18,14 @@ class UploadRepository:
         self._session = session
 
     def find_known(self, owner_id: UUID, digest: str | None) -> Study | None:
-        """The owner's study of exactly these files, unless it was rejected."""
-        return self._session.scalar(
-            select(Study).where(
-                Study.owner_id == owner_id,
-                Study.digest == digest,
-                Study.status != StudyStatus.REJECTED,
-                Study.duplicate.is_(False),
-            )
+        """The owner's study of exactly these files, unless it was rejected; nobody deletes it meanwhile."""
+        query = select(Study).where(
+            Study.owner_id == owner_id,
+            Study.digest == digest,
+            Study.status != StudyStatus.REJECTED,
+            Study.duplicate.is_(False),
         )
+        return self._session.scalar(query.with_for_update(read=True, key_share=True))
 
     def attach(self, uploads: Sequence[Upload], study_id: UUID) -> None:
         """Note which study has these uploads; they expire no more, and if it is deleted they are over."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from shared.errors import BadRequest, Conflict, Forbidden, NotFound, TooLarge, Unavailable
@@ -68,7 +69,11 @@ def read_object(bucket: str, key: str, request: Request, services: ServicesDep, 
     stream = store.open(grant.bucket, grant.key)
     stream.seek(start)
     return StreamingResponse(
-        blocks(stream, length), status_code=206 if wanted else 200, headers=headers, media_type=media_type
+        blocks(stream, length),
+        status_code=206 if wanted else 200,
+        headers=headers,
+        media_type=media_type,
+        background=BackgroundTask(stream.close),  # also when the client goes before the first block
     )
 
 

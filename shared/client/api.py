@@ -210,7 +210,7 @@ def _address(url: httpx.URL) -> str:
 def _checked(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise CallFailed("a server's URL is http://host:port or https://host:port")
-    return url.rstrip("/")
+    return url.rstrip("/").removesuffix("/api")
 
 
 def _trusted(ca_file: Path | None) -> ssl.SSLContext:

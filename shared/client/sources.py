@@ -55,6 +55,9 @@ class File(Source):
         self.path = path
         self.name = path.name
         try:
+            now = path.stat()
+            if not stat.S_ISREG(now.st_mode):  # opening a pipe would wait for whoever writes to it
+                raise CallFailed(f"{path} is neither a file nor a folder")
             with path.open("rb") as file:
                 self.size = os.fstat(file.fileno()).st_size
         except OSError as error:
@@ -145,7 +148,7 @@ def look_through(folder: Path) -> tuple[list[Member], int]:
     members, left_out = [], 0
 
     def unreadable(error: OSError) -> None:
-        raise _unreadable(folder, error) from error
+        raise _unreadable(Path(error.filename), error) from error
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         links = [name for name in folders if name.startswith(".") or (Path(parent) / name).is_symlink()]

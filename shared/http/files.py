@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from fastapi import Depends, Header, Response
 from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 
 from shared.errors import RangeNotSatisfiable
 from shared.http.problems import problem_responses
@@ -99,7 +100,9 @@ def serve_file(
     headers |= {"Content-Length": str(file.size)}
     bucket: Bucket = file.bucket
     stream = storage.open(bucket, file.key)
-    return StreamingResponse(blocks(stream), headers=headers, media_type=file.media_type)
+    return StreamingResponse(
+        blocks(stream), headers=headers, media_type=file.media_type, background=BackgroundTask(stream.close)
+    )
 
 
 def _partial(

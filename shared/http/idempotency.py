@@ -90,7 +90,15 @@ class OnceOnly:
         return answer
 
 
-async def request_hash(request: Request, key: KeyHeader = None) -> bytes | None:
+def given_key(key: KeyHeader = None) -> str | None:
+    """The caller's key; read in one place, so that what is wrong with it is told once."""
+    return key
+
+
+Key = Annotated[str | None, Depends(given_key)]
+
+
+async def request_hash(request: Request, key: Key) -> bytes | None:
     """SHA-256 of what a request under a key asks for; None without a key.
 
     Of a form, fields and files count, not how they are packed; of JSON, the values, not how they are written.
@@ -112,7 +120,7 @@ def only_once(
     unit: Unit,
     user: CurrentUser,
     asked: Annotated[bytes | None, Depends(request_hash)],
-    key: KeyHeader = None,
+    key: Key,
 ) -> Iterator[OnceOnly]:
     """What keeps the answer. Raises Replay, KeyInUse, KeyReused."""
     status = request.scope["route"].status_code or 200

@@ -21,6 +21,8 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 DATABASE_SECONDS = "5"
 """Retry-After while the database is away."""
+DEADLOCK = "40P01"
+"""SQLSTATE of the transaction that was ended because two waited for each other."""
 
 
 def install_problem_handlers(app: FastAPI) -> None:
@@ -51,6 +53,7 @@ def problem_responses(*errors: type[HounsfieldError]) -> dict[int | str, dict[st
     return entries
 
 
+NO_FILE = "a text came where a file belongs; give the part of the form a file name"
 PROBLEM_SCHEMA = {
     "type": "object",
     "title": "Problem",
@@ -92,7 +95,8 @@ def _one_error(item: dict[str, Any]) -> dict[str, str]:
             "field": where,
             "message": f"no valid JSON at character {path[0]}: {item['ctx']['error']}",
         }
-    return {"field": ".".join(map(str, path)) or str(where), "message": item["msg"]}
+    message = NO_FILE if "Expected UploadFile" in item["msg"] else item["msg"]
+    return {"field": ".".join(map(str, path)) or str(where), "message": message}
 
 
 def _label(request: Request, error: RequestValidationError) -> str:
@@ -171,6 +175,13 @@ def _database_away(request: Request, error: Exception) -> JSONResponse:
     """It cannot be reached, ended the transaction, or is too busy for one more. Its words may name what was sent."""
     cause = getattr(error, "orig", None) or error
     log.warning("database not available", path=request.url.path, error=type(cause).__name__)
+    if getattr(cause, "pgcode", None) == DEADLOCK:
+        return problem_response(
+            Unavailable(
+                "another request changed the same things at this moment; try again",
+                headers={"Retry-After": "1"},
+            )
+        )
     return problem_response(
         Unavailable(
             "the database cannot be reached now; try again in some seconds",

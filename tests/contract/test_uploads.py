@@ -282,7 +282,7 @@ def test_missing_parts_are_named(services: Services, sender: Sender) -> None:
     sender.send(started, data, 1, 3)
     answer = sender.finish(started)
     assert (answer.status_code, answer.json()["missing"]) == (409, [2, 4])
-    assert "2 of the upload's parts were not received: 2, 4" in answer.json()["detail"]
+    assert "2 of the upload's 4 parts were not received: 2, 4" in answer.json()["detail"]
     assert (rows(services, Study), rows(services, Upload)[0].status) == ([], "open")
 
 

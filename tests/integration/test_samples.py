@@ -34,7 +34,7 @@ EXPECTED = {
     "dicom_odd/pydicom/eCT_Supplemental.dcm": ("ct", "ingested", "volume ct 512 × 512 × 2", ""),
     "dicom_odd/highdicom/sm_image.dcm": ("slide", "ingested", "slide 50 × 50", ""),
     "dicom_odd/highdicom/sr_document.dcm": ("", "rejected", "", "structured report"),
-    "dicom_odd/cornerstone/no-pixel-data.dcm": ("", "rejected", "", "has no image"),
+    "dicom_odd/cornerstone/no-pixel-data.dcm": ("", "rejected", "", "structured report"),
     "dicom_odd/pydicom/explicit_VR-UN.dcm": ("", "held", "received", "text may be part"),
     "dicom_odd/pydicom/US1_J2KR.dcm": ("", "rejected", "", "modality US"),
     "dicom_odd/cornerstone/CTImage.dcm": ("ct", "ingested", "volume ct 512 × 512 × 1", "one plane"),

@@ -24,12 +24,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from functions import auth
+from functions.upload import storage_routes
 from shared.config import Settings
 from shared.db.session import Database
 from shared.errors import Conflict
 from shared.http.server import make_server
+from shared.runtime.function import Function
 from shared.runtime.services import Services
+from shared.security.keys import key_store
 from shared.storage.factory import make_storage
+from shared.storage.folder import FolderStorage
+from shared.storage.signing import Grant, UrlSigner
 from tests.conftest import open_folder
 from tests.contract.test_bus import eventually
 from tests.serving import serving
@@ -79,6 +84,21 @@ def test_it_answers_over_tls_and_tells_browsers_to_stay_there(secured: Services,
         answer = client.get(f"https://127.0.0.1:{port}/api/healthz")
         assert answer.status_code == 200
         assert answer.headers["strict-transport-security"] == "max-age=31536000"
+
+
+def test_a_large_part_of_an_upload_comes_whole_over_tls(secured: Services, pair: Pair) -> None:
+    store, data = secured.storage, os.urandom(5_000_000)
+    assert isinstance(store, FolderStorage)
+    keys = secured.once(key_store)
+    signer = UrlSigner(lambda: keys.secrets(storage_routes.SIGNING))
+    upload_id = store.start_multipart("incoming", "a")
+    path = signer.sign(Grant("part", "incoming", "a", upload_id=upload_id, number=1), dt.timedelta(hours=1))
+    trust = ssl.create_default_context(cafile=str(pair.certificate))
+    routes = Function("storage", router=storage_routes.router)
+    with serving(secured, [routes]) as port, httpx.Client(verify=trust, trust_env=False) as client:
+        assert client.put(f"https://127.0.0.1:{port}{path}", content=data).status_code == 200
+    store.complete_multipart("incoming", "a", upload_id, store.list_parts("incoming", "a", upload_id))
+    assert store.read("incoming", "a") == data
 
 
 def test_nothing_older_than_tls_1_2_is_spoken(secured: Services) -> None:

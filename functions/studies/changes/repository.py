@@ -5,10 +5,13 @@ from uuid import UUID
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from shared.db.models import Case, FileRole, IncomingObject, Study, Upload
+from shared.db.models import Case, FileRole, IdempotencyKey, IncomingObject, Study, Upload
 from shared.incoming import BUCKET
 from shared.security.policy import Action, Reach
 from shared.security.principal import Principal
+
+LOCATIONS = ("studies", "scans", "slides")
+"""Under what routes answer that they made a study."""
 
 
 def case_for(session: Session, caller: Principal, id: UUID) -> Case | None:
@@ -34,10 +37,12 @@ def taken(session: Session, study_id: UUID) -> dict[bytes, set[str]]:
 
 
 def delete_study(session: Session, study_id: UUID) -> None:
-    """Delete a study and all that hangs on it: files, series, tasks, results and reports by foreign keys, and the
-    uploads that it came by, which hold names of their own.
+    """Delete a study and all that hangs on it: files, series, tasks, results and reports by foreign keys, the uploads
+    that it came by, which hold names of their own, and what a repeated request for it would be answered.
 
     What tells that an object of the bucket was taken up stays, so that a late notice does not bring the study back.
     """
     session.execute(delete(Upload).where(Upload.study_id == study_id))
+    told = [f"/api/{noun}/{study_id}" for noun in LOCATIONS]
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.location.in_(told)))
     session.execute(delete(Study).where(Study.id == study_id))

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, File, Response, UploadFile
 from fastapi import Form as FormField
 
+from functions.upload.fields import AnyCaseKind
 from functions.upload.forms.fields import (
     CaseForm,
     Duplicate,
@@ -18,7 +19,6 @@ from functions.upload.forms.fields import (
 from functions.upload.forms.service import Form, receive_form
 from functions.upload.schemas import UploadAccepted, accepted
 from shared.errors import Forbidden, NotFound, TooLarge, Unauthenticated, UnsupportedImage
-from shared.events.types import Kind
 from shared.http.access import StudiesWriter
 from shared.http.deps import Unit
 from shared.http.idempotency import IDEMPOTENT, Once
@@ -42,7 +42,7 @@ Files = Annotated[
 UploadIds = Annotated[
     list[UUID] | None, FormField(description="finished uploads that belong to the study, too")
 ]
-KindField = Annotated[Kind | None, FormField(description="unset: found out from the files")]
+KindField = Annotated[AnyCaseKind | None, FormField(description="unset: found out from the files")]
 
 
 @router.post("/studies", status_code=202, summary="Send a study")

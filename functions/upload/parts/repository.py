@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
-from shared.db.models import Tenant, Upload, UploadStatus
+from shared.db.models import Case, Tenant, Upload, UploadStatus
 from shared.security.policy import Action, Reach
 from shared.security.principal import Principal
 
@@ -28,7 +28,13 @@ def find(session: Session, user: Principal, id: UUID, action: Action = Action.ST
 
 
 def lock(session: Session, user: Principal, ids: Sequence[UUID]) -> list[Upload]:
-    """Those of them, as they are now; nobody else changes them until the transaction ends."""
+    """Those of them, as they are now; nobody else changes them until the transaction ends.
+
+    Their cases first: whoever deletes a case locks that, and then what is meant for it.
+    """
+    meant_for = visible(user).where(Upload.id.in_(ids)).with_only_columns(Upload.case_id)
+    cases = select(Case.id).where(Case.id.in_(meant_for)).order_by(Case.id)
+    session.execute(cases.with_for_update(read=True, key_share=True))
     query = visible(user).where(Upload.id.in_(ids)).order_by(Upload.id).with_for_update()
     return list(session.scalars(query, execution_options={"populate_existing": True}))
 

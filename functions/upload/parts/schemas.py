@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import AliasChoices, BaseModel, Field
 
 from functions.upload.fields import (
+    AnyCaseKind,
     AnyCaseModality,
     Filename,
     MediaType,
@@ -16,7 +17,6 @@ from functions.upload.fields import (
     Text,
 )
 from functions.upload.parts.sizes import MAX_PART_BYTES, MIN_PART_BYTES
-from shared.events.types import Kind
 from shared.http.times import Day
 from shared.storage.parts import MAX_PARTS
 
@@ -29,7 +29,7 @@ class UploadRequest(Request):
 
     filename: Filename = Field(validation_alias=AliasChoices("filename", "fileName", "file_name"))
     size: int = Field(ge=1, description="of the file, in bytes")
-    kind: Kind | None = Field(default=None, description="unset: found out from the file")
+    kind: AnyCaseKind | None = Field(default=None, description="unset: found out from the file")
     sha256: Sha256 | None = Field(
         default=None, description="of the file, hex: what arrives is checked against it"
     )

@@ -82,7 +82,10 @@ def geometry_issues(frames: Sequence[Frame]) -> list[Issue]:
             Issue("missing-spacing", True, "The headers state no plausible pixel spacing (0028,0030).")
         )
     if len(frames) == 1:
-        return [*found, Issue("single-slice", False, "There is one plane; its thickness is what the header says.")]
+        return [
+            *found,
+            Issue("single-slice", False, "There is one plane; its thickness is what the header says."),
+        ]
     distances = np.diff(heights(frames))
     doubled = int((distances < SAME_PLACE_MM).sum())
     if doubled:

@@ -110,3 +110,10 @@ def test_what_is_gzipped_is_unpacked_whatever_it_is(intake: Intake, tmp_path: Pa
     (tmp_path / "study.zip.gz").write_bytes(gzip.compress(Path(zipped).read_bytes(), 1))
     study = intake.taken(Sent(tmp_path / "study.zip.gz", "x"))
     assert (study.status, study.kind) == ("ingested", "brain-mri"), study.message
+
+
+def test_a_note_beside_the_volumes_is_passed_over_with_a_warning(intake: Intake, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("The patient was well.\n" * 40)
+    study = intake.taken(scan(tmp_path / "a_t1.nii.gz"), tmp_path / "notes.txt", kind="brain-mri")
+    assert study.status == "ingested", study.message
+    assert study.details["warnings"][0].startswith("file 2: The file is a text file that is no image")

@@ -241,9 +241,7 @@ def test_header_texts_of_a_nifti_file_are_not_kept(
     assert np.array_equal(np.asarray(image.dataobj).ravel(order="F"), voxels)
 
 
-def test_a_single_plane_is_a_volume_that_says_so(
-    intake: Intake, services: Services, tmp_path: Path
-) -> None:
+def test_a_single_plane_is_a_volume_that_says_so(intake: Intake, services: Services, tmp_path: Path) -> None:
     study = intake.taken(save(make_image(), tmp_path / "one.dcm"))
     [volume] = study.files
     assert (study.status, volume.details["shape"]) == ("ingested", [8, 6, 1])

@@ -34,11 +34,15 @@ def test_a_file_that_could_not_be_written_leaves_no_trace() -> None:
     buffer = io.BytesIO()
     writer = TarWriter(buffer)
     with pytest.raises(ValueError, match="damaged"), writer.member("a"):
-        buffer.write(b"half")
-        raise ValueError("damaged")
+        _half(buffer)
     with writer.member("b") as placed:
         buffer.write(b"whole")
     writer.finish()
     assert placed.offset == 512
     with tarfile.open(fileobj=io.BytesIO(buffer.getvalue())) as tar:
         assert tar.getnames() == ["b"]
+
+
+def _half(buffer: io.BytesIO) -> None:
+    buffer.write(b"half")
+    raise ValueError("damaged")
