@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.peers import is_title, parse_peers
 
+MIN_TOKEN = 16
+"""Characters of a token that somebody thinks up."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 """What browsers send: small letters, no path (RFC 6454 §6.2)."""
@@ -305,6 +307,18 @@ class Settings(BaseSettings):
     def _has_certificate(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if (value is None) != (info.data.get("tls_cert_file") is None):
             raise ValueError("HTTPS needs both TLS_CERT_FILE and TLS_KEY_FILE; only one of them is set")
+        return value
+
+    @field_validator("events_token")
+    @classmethod
+    def _is_a_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        """Empty is unset: a variable that a template left empty must not open the route to everybody."""
+        if value is None or not value.get_secret_value().strip():
+            return None
+        if len(value.get_secret_value()) < MIN_TOKEN:
+            raise ValueError(
+                f"a token has at least {MIN_TOKEN} characters; `openssl rand -hex 32` makes a good one"
+            )
         return value
 
     @field_validator("dicom_peers")

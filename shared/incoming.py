@@ -41,7 +41,7 @@ MARKER = "_COMPLETE"
 """Name of the object that says that its study is complete."""
 BATCH = 200
 """Objects that are recorded in one transaction."""
-_MISTAKES = ("misplaced", "unknown_kind", "unknown_tenant", "missing")
+_MISTAKES = ("misplaced", "unknown_kind", "unknown_tenant", "missing", "unreadable", "forbidden")
 _UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", ".swp", "~")
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "readme.txt"}
 Source = Literal["notice", "folder", "sweep"]

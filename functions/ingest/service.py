@@ -167,9 +167,12 @@ class _Intake:
             made.files += make_dicom_slide(job, packed)
         patient = patient_of([image for one in packed for image in one.images], pseudonym)
         job.progress("storing", 9)
-        rows = [store_file(self.place, file) for file in made.files]
+        rows = [store_file(self.place, file, order) for order, file in enumerate(made.files)]
         if job.settings.keep_originals:
-            rows += [keep_original(self.place, file, hashes[file.id]) for file in self._files]
+            rows += [
+                keep_original(self.place, file, hashes[file.id], order)
+                for order, file in enumerate(self._files, len(rows))
+            ]
         series = packer.rows(made.reasons)
         assert decision.kind is not None, "decided by now"
         details: dict[str, Any] = {"kind_source": decision.source, **notes.as_details()}

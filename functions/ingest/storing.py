@@ -31,20 +31,20 @@ class Place:
         return f"{self.tenant_id}/{self.study_id}/"
 
 
-def store_file(place: Place, made: MadeFile) -> StudyFile:
-    """The object and the row of a file that was made. Nothing is committed."""
+def store_file(place: Place, made: MadeFile, order: int) -> StudyFile:
+    """The object and the row of a file that was made. order: its place among the study's files."""
     with made.path.open("rb") as stream:
         ref = place.storage.put(BUCKET, place.prefix + made.key, stream, made.media_type)
-    row = _row(place, made.role, made.key, ref, made.filename)
+    row = _row(place, made.role, made.key, ref, made.filename, order)
     row.media_type, row.modality, row.details = made.media_type, made.modality, made.details
     return row
 
 
-def keep_original(place: Place, file: StudyFile, sha256: str) -> StudyFile:
+def keep_original(place: Place, file: StudyFile, sha256: str, order: int) -> StudyFile:
     """A copy of a file as it was sent, and its row."""
     key = f"original/{file.id}"
     ref = place.storage.copy(file.bucket, file.key, BUCKET, place.prefix + key)
-    row = _row(place, FileRole.ORIGINAL, key, ref, place.names.filename(file))
+    row = _row(place, FileRole.ORIGINAL, key, ref, place.names.filename(file), order)
     row.sha256, row.media_type, row.declared_modality = sha256, file.media_type, file.declared_modality
     return row
 
@@ -93,8 +93,8 @@ def _instances(place: Place, series_id: UUID, images: Sequence[PackedImage]) -> 
     ]
 
 
-def _row(place: Place, role: FileRole, key: str, ref: ObjectRef, filename: str) -> StudyFile:
-    file_id = uuid5(place.study_id, f"file {key}")
+def _row(place: Place, role: FileRole, key: str, ref: ObjectRef, filename: str, order: int) -> StudyFile:
+    file_id = _ordered_id(place.study_id, key, order)
     return StudyFile(
         id=file_id,
         tenant_id=place.tenant_id,
@@ -107,6 +107,14 @@ def _row(place: Place, role: FileRole, key: str, ref: ObjectRef, filename: str) 
         role=role,
         details={},
     )
+
+
+def _ordered_id(study_id: UUID, key: str, order: int) -> UUID:
+    """The same for the same study and key, and sorted by `order`: a UUID version 7 of the study's moment."""
+    made = bytearray(uuid5(study_id, f"file {key}").bytes)
+    made[:6] = study_id.bytes[:6]
+    made[6:8] = (0x7000 | min(order, 0xFFF)).to_bytes(2)
+    return UUID(bytes=bytes(made))
 
 
 def day_of(text: str) -> date | None:

@@ -119,18 +119,21 @@ class _Loop:
         finally:
             future.cancel()
 
+    def settle(self) -> None:
+        """Let what was interrupted come to its end."""
+        self.run(self._others())
+
     def close(self) -> None:
-        """End what is under way, and the thread."""
-        self.run(self._settle())
+        """End the thread."""
+        self.run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _settle(self) -> None:
+    async def _others(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         if others:
             await asyncio.wait(others, timeout=5)
-        await self._loop.shutdown_default_executor()
 
 
 class Client:
@@ -182,6 +185,7 @@ class Client:
 
     def close(self) -> None:
         """End the session that `login` began, if the server can be reached, and the connections."""
+        self._loop.settle()  # before the connections go that it uses
         self._loop.run(self._client.close())
         self._loop.close()
 

@@ -30,10 +30,11 @@ def missing_parts(upload: Upload) -> list[Part]:
 class Plan:
     """The parts that nobody took yet. Several workers take from it."""
 
-    def __init__(self, parts: list[Part], workers: int) -> None:
+    def __init__(self, parts: list[Part], workers: int, size: int) -> None:
+        """size: of the file, of which the parts are what is missing."""
         self._waiting = deque(parts)
         self._workers = workers
-        self._end = parts[-1].offset + parts[-1].size if parts else 0
+        self._size = size
 
     def take(self) -> list[Part]:
         """The next ones for a worker; none when all were taken. Fewer towards the end, so that all end together."""
@@ -42,5 +43,5 @@ class Plan:
 
     @property
     def reached(self) -> int:
-        """Offset of the first part that nobody took."""
-        return self._waiting[0].offset if self._waiting else self._end
+        """Offset of the first part that nobody took; the file's end where all were taken, or nothing was missing."""
+        return self._waiting[0].offset if self._waiting else self._size

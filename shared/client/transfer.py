@@ -37,7 +37,7 @@ class Transfer:
         self._workers = workers
         missing = missing_parts(upload)
         meter.skip(upload.size - sum(part.size for part in missing))
-        self._plan = Plan(missing, workers)
+        self._plan = Plan(missing, workers, upload.size)
 
     async def run(self, sha256: str | None) -> str:
         """Send what is missing; returns the file's SHA-256, computed where it is not given. Raises CallFailed."""

@@ -3,6 +3,8 @@
 import os
 import resource
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +18,7 @@ from functions.ingest.objects.writers import is_open_for_writing
 from shared.incoming import AUTO
 from shared.runtime import Services
 from shared.security.principal import Principal
+from shared.telemetry.metrics import INCOMING_OBJECTS
 from tests.contract.test_incoming_objects import admin, announced, handle, names, slug, studies
 
 __all__ = ["admin", "slug"]
@@ -238,8 +241,8 @@ def test_files_that_cannot_be_sent_wait_where_they_are(
     watched.after(0)
     with full_disk():
         watched.now += STILL_SECONDS
-        watched.folder.look_if_due(changed=True)
-    assert file.exists() and watched.folder.is_waiting
+        assert not watched.folder.try_to_look()
+    assert file.exists()
     assert list(services.storage.list_objects("incoming")) == []
     assert watched.after(0) == 1
     assert not file.exists()
@@ -272,3 +275,81 @@ def test_the_sweep_leaves_a_file_alone_that_is_being_written(
     with watch().put(f"{slug}/oct/left.e2e").open("ab"):
         assert reconcile(services, grace=timedelta(0)).objects == {"young": 1, "ignored": 6}
     assert reconcile(services, grace=timedelta(0)).objects["accepted"] == 1
+
+
+def told_of(reason: str) -> float:
+    """How many files of the folder were left alone for this reason."""
+    return INCOMING_OBJECTS.labels("folder", reason)._value.get()
+
+
+@BOTH
+def test_names_that_no_key_can_be_are_told_of_once(
+    services: Services, admin: Principal, watch: Callable[..., Watched], slug: str, is_bucket: bool
+) -> None:
+    watched = watch(is_bucket=is_bucket)
+    before = told_of("unreadable")
+    latin_1 = os.fsdecode("Müller".encode("latin-1"))
+    for path in (
+        f"{slug}/ct/{latin_1}/1.dcm",
+        f"{slug}/ct/a/two\nlines",
+        f"{slug}/ct/a/back\\slash",
+        f"{slug}/ct/a/1.dcm",
+    ):
+        watched.put(path)
+    watched.after(0)
+    assert watched.after(STILL_SECONDS) == 1
+    assert watched.after(STILL_SECONDS) == 0
+    assert told_of("unreadable") == before + 3
+    handle(services, admin.tenant_id)
+    [study] = studies(services, admin.tenant_id)
+    assert names(services, study) == ["1.dcm"]
+
+
+@contextmanager
+def no_permission(folder: Path) -> Iterator[None]:
+    """Nobody may read the folder while the block runs; root, whom no mode stops, is somebody else meanwhile."""
+    before = os.geteuid()
+    folder.chmod(0)
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+        folder.chmod(0o700)
+
+
+@BOTH
+def test_what_may_not_be_read_is_told_of_once_and_taken_when_it_may(
+    watch: Callable[..., Watched], slug: str, is_bucket: bool
+) -> None:
+    watched = watch(is_bucket=is_bucket)
+    before = told_of("forbidden")
+    watched.put(f"{slug}/ct/a/1.dcm")
+    with no_permission(watched.root):
+        assert [watched.after(STILL_SECONDS) for _ in range(3)] == [0, 0, 0]
+    assert told_of("forbidden") == before + 1
+    watched.after(0)
+    assert watched.after(STILL_SECONDS) == 1
+
+
+def test_links_out_of_the_folder_hold_nothing_up(
+    services: Services, watch: Callable[..., Watched], slug: str
+) -> None:
+    watched = watch(is_bucket=False)
+    (watched.root / slug / "ct" / "everything").symlink_to("/")
+    (watched.root / slug / "ct" / "nothing").symlink_to("/is/not/there")
+    file = watched.put(f"{slug}/oct/left.e2e")
+    over = threading.Event()
+    folder = WatchedFolder(services, watched.root, is_bucket=False)
+    thread = threading.Thread(target=folder.watch, args=(over,))
+    thread.start()
+    try:
+        deadline = time.monotonic() + STILL_SECONDS + 5
+        while file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        over.set()
+        thread.join(5)
+    assert not thread.is_alive()

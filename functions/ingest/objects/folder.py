@@ -3,12 +3,16 @@
 With the folder store it is that bucket's own folder, and nothing is copied; otherwise files are sent to the bucket and
 removed here. A file counts when it has been still for two seconds and nobody has it open for writing. Links are not
 followed, hidden and half written files (`*.part`, `*.tmp`) left alone.
+
+The folder is looked through again and again instead of the system being asked to tell of changes: what asks it follows
+links, a link to `/` through the whole machine, and it tells nothing of what others change on a shared disk.
 """
 
 import hashlib
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,12 +21,11 @@ from typing import IO
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from watchfiles import watch
 
 from functions.ingest.objects.writers import is_open_for_writing
 from shared.config import Settings
 from shared.errors import HounsfieldError
-from shared.incoming import BUCKET, KINDS, MARKER, NotForUs, place_of, take_in, tenant_of, tenants
+from shared.incoming import BUCKET, KINDS, MARKER, NotForUs, note_left, place_of, take_in, tenant_of, tenants
 from shared.runtime import Services
 from shared.storage.disk import make_folder
 from shared.storage.factory import folder_root
@@ -32,9 +35,12 @@ from shared.storage.tree import Absent, Tree
 log = structlog.get_logger(__name__)
 
 STILL_SECONDS = 2.0
-LOOK_SECONDS = 10.0
-"""How often the folder is looked through where the system told of no change: such notices get lost, too."""
-TICK_MILLISECONDS = 500
+LOOK_SECONDS = 0.5, 10.0
+"""How often the folder is looked through: the least, and the most."""
+LOOK_SHARE = 0.05
+"""Of a processor, for looking: a folder of very many files is looked through more seldom."""
+FORBIDDEN, UNREADABLE = "forbidden", "unreadable"
+"""Why what lies in the folder is out of reach: by its permissions, or by a name that no key can be."""
 README = """\
 Files that are put here become studies: <tenant>/<kind>/<study name>/<files>, or <tenant>/<kind>/<file> for one that is
 a study by itself. Kinds: ct, brain-mri, oct, slide; auto finds out. A study is complete half a minute after its last
@@ -64,22 +70,18 @@ class WatchedFolder:
         self._is_bucket = is_bucket
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
-        self._looked = 0.0
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether there are files that were not taken in yet."""
-        return any(not one.told for one in self._seen.values())
+        self._barred: dict[str, str] = {}
 
     def look(self) -> int:
         """Look through the folder once, and take in what has been still for long enough; returns how many files."""
-        now = self._looked = self._clock()
-        before, self._seen = self._seen, {}
-        for key, state in _files(self._root):
+        now, before, barred = self._clock(), self._seen, dict[str, str]()
+        self._seen = {}
+        for key, state in _files(self._root, barred):
             known = before.get(key)
             self._seen[key] = known if known and known.state == state else _Seen(state, now)
         still = [key for key, one in self._seen.items() if not one.told and now - one.since >= STILL_SECONDS]
-        ready = [key for key in still if not self._is_being_written(key)]
+        ready = [key for key in still if not self._is_being_written(key, barred)]
+        self._tell_of(barred)
         moving = {key for key, one in self._seen.items() if not one.told} - set(ready)
         ready = [key for key in ready if not _is_early(key, moving)]
         if ready:
@@ -88,34 +90,30 @@ class WatchedFolder:
             self._seen[key].told = True
         return len(ready)
 
-    def look_if_due(self, *, changed: bool) -> None:
-        """Look where something changed, or files wait, or it has been a while. What goes wrong is tried again."""
-        if not (changed or self.is_waiting or self._clock() - self._looked >= LOOK_SECONDS):
-            return
+    def try_to_look(self) -> bool:
+        """Look; whether nothing went wrong. What did is tried again the next time."""
         try:
             self.look()
         except (SQLAlchemyError, HounsfieldError, OSError) as error:
             log.warning("the watched folder could not be taken in", error=type(error).__name__)
+            return False
+        return True
 
     def watch(self, over: threading.Event) -> None:
         """Look until `over` is set."""
-        while not over.is_set():
-            try:
-                for changes in watch(
-                    self._root,
-                    watch_filter=None,
-                    stop_event=over,
-                    debounce=TICK_MILLISECONDS,
-                    rust_timeout=TICK_MILLISECONDS,
-                    yield_on_timeout=True,
-                    raise_interrupt=False,
-                    ignore_permission_denied=True,
-                ):
-                    self.look_if_due(changed=bool(changes))
-            except (OSError, RuntimeError) as error:  # more folders than the system can watch
-                log.warning("the watched folder is only looked through", error=type(error).__name__)
-                over.wait(STILL_SECONDS)
-                self.look_if_due(changed=True)
+        least, most = LOOK_SECONDS
+        pause = 0.0
+        while not over.wait(pause):
+            started = time.monotonic()
+            looked = self.try_to_look()
+            took = time.monotonic() - started
+            pause = min(max(took / LOOK_SHARE, least), most) if looked else most
+
+    def _tell_of(self, barred: dict[str, str]) -> None:
+        """Say once of each file, or folder, that nobody can read it: its study would lack it, and nobody know."""
+        new = Counter(why for key, why in barred.items() if key not in self._barred)
+        self._barred = barred
+        note_left(new, "folder")
 
     def _take(self, keys: list[str]) -> None:
         sent = keys if self._is_bucket else self._send(keys)
@@ -153,13 +151,15 @@ class WatchedFolder:
             if _state(self._tree.stat(segments)) == self._seen[key].state:
                 self._tree.remove(segments)
 
-    def _is_being_written(self, key: str) -> bool:
+    def _is_being_written(self, key: str, barred: dict[str, str]) -> bool:
+        """Whether to wait: for who writes the file, or for the permission to read it, which `barred` then tells of."""
         try:
             with self._tree.open(key.split("/")) as file:
                 return is_open_for_writing(file.fileno())
         except Absent:
             return True
         except PermissionError:
+            barred[key] = FORBIDDEN
             return True
 
 
@@ -203,21 +203,33 @@ def _is_early(key: str, moving: Collection[str]) -> bool:
     return name == MARKER and any(other.startswith(f"{folder}/") for other in moving)
 
 
-def _files(root: Path) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Key and state of every file that may be meant for us; no link is followed."""
+def _files(root: Path, barred: dict[str, str]) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Key and state of every file that may be meant for us; no link is followed. barred: gets what cannot be read, and
+    why."""
     folders = [""]
     while folders:
         folder = folders.pop()
         try:
             with os.scandir(root / folder) as entries:
-                for entry in entries:
-                    key = folder + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        folders += [f"{key}/"] if _may_hold(key) else []
-                    elif entry.is_file(follow_symlinks=False) and _may_be(key):
-                        yield key, _state(entry.stat(follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
+                found = list(entries)
+        except (FileNotFoundError, NotADirectoryError):
             continue
+        except PermissionError:
+            barred[folder] = FORBIDDEN
+            continue
+        for entry in found:
+            key = folder + entry.name
+            with suppress(FileNotFoundError):  # it went while we looked; the others did not
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not is_folder and not entry.is_file(follow_symlinks=False):
+                    continue
+                why = _why_left(f"{key}/x/y/z" if is_folder else key)
+                if why == UNREADABLE:
+                    barred[key] = why
+                elif why is None and is_folder:
+                    folders.append(f"{key}/")
+                elif why is None and folder:
+                    yield key, _state(entry.stat(follow_symlinks=False))
 
 
 def _sha256(file: IO[bytes]) -> str:
@@ -231,18 +243,10 @@ def _state(info: os.stat_result) -> tuple[int, int, int]:
     return info.st_size, info.st_mtime_ns, info.st_ino
 
 
-def _may_hold(key: str) -> bool:
-    """Whether a folder may hold what is meant for us: neither hidden nor one of our own."""
-    try:
-        place_of(f"{key}/x/y/z")
-    except NotForUs as reason:
-        return reason.detail not in ("ours", "clutter", "unreadable")
-    return True
-
-
-def _may_be(key: str) -> bool:
+def _why_left(key: str) -> str | None:
+    """Why a file of this name is not even told of; None where it may be meant for us."""
     try:
         place_of(key)
     except NotForUs as reason:
-        return "/" in key and reason.detail not in ("ours", "clutter", "unreadable")
-    return True
+        return reason.detail if reason.detail in ("ours", "clutter", UNREADABLE) else None
+    return None

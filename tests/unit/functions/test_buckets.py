@@ -11,8 +11,10 @@ OURS = "https://hounsfield.hospital.example:8443/api/events"
 
 
 def test_the_token_is_the_password_whatever_its_signs() -> None:
-    settings = Settings(events_token=SecretStr("a/b:c@d e"))
-    address = "https://hounsfield:a%2Fb%3Ac%40d%20e@hounsfield.hospital.example:8443/api/events"
+    settings = Settings(events_token=SecretStr("a/b:c@d e, and more"))
+    address = (
+        "https://hounsfield:a%2Fb%3Ac%40d%20e%2C%20and%20more@hounsfield.hospital.example:8443/api/events"
+    )
     assert endpoint(settings, OURS) == address
 
 
@@ -21,7 +23,7 @@ def test_the_token_is_the_password_whatever_its_signs() -> None:
 )
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(Invalid, match="without user, password or query"):
-        endpoint(Settings(events_token=SecretStr("x")), url)
+        endpoint(Settings(events_token=SecretStr("a-token-of-sixteen")), url)
 
 
 def test_a_store_that_is_named_by_its_address_needs_no_token() -> None:

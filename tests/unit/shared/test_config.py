@@ -80,3 +80,15 @@ def test_clients_reach_us_where_we_listen_unless_the_settings_say_otherwise(
 def test_a_public_url_is_one_that_browsers_open(url: str) -> None:
     with pytest.raises(ValidationError, match="public_url"):
         Settings(public_url=url)
+
+
+@pytest.mark.parametrize("token", ["", "   "])
+def test_an_empty_token_is_none_and_opens_nothing(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUNSFIELD_EVENTS_TOKEN", token)
+    assert Settings().events_token is None
+
+
+def test_a_token_that_is_soon_guessed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUNSFIELD_EVENTS_TOKEN", "secret")
+    with pytest.raises(ValidationError, match="at least 16 characters"):
+        Settings()

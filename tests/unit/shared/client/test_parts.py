@@ -29,7 +29,7 @@ def test_a_part_that_was_received_whole_is_not_missing() -> None:
 @given(count=st.integers(0, 500), workers=st.integers(1, 64))
 def test_workers_take_every_part_once_and_few_at_the_end(count: int, workers: int) -> None:
     parts = missing_parts(upload(count, 1)) if count else []
-    plan = Plan(parts, workers)
+    plan = Plan(parts, workers, count)
     taken = []
     while batch := plan.take():
         assert len(batch) <= MOST_AT_ONCE
@@ -37,3 +37,13 @@ def test_workers_take_every_part_once_and_few_at_the_end(count: int, workers: in
     assert [part for batch in taken for part in batch] == parts
     assert all(len(batch) == 1 for batch in taken[-2 * workers :])
     assert plan.reached == count
+
+
+def test_nothing_missing_is_all_of_the_file_reached() -> None:
+    """The hash of a file whose parts the store has already waits for nobody."""
+    assert Plan([], 4, 1 << 40).reached == 1 << 40
+
+
+def test_the_last_missing_part_may_lie_far_from_the_end() -> None:
+    plan = Plan([Part(1, 0, 10)], 1, 1 << 40)
+    assert (plan.reached, plan.take(), plan.reached) == (0, [Part(1, 0, 10)], 1 << 40)
