@@ -230,11 +230,17 @@ def test_a_known_file_of_another_kind_is_no_match(services: Services, sender: Se
     assert "duplicate=true" in refused.json()["detail"]
 
 
+def test_what_only_a_slide_can_be_is_taken_for_one(sender: Sender) -> None:
+    assert sender.post("uploads", {"filename": "a.SVS", "size": 2 << 30}).json()["kind"] == "slide"
+    assert sender.post("uploads", {"filename": "a.zip", "size": 2 << 30}).status_code == 413
+    assert sender.post("uploads", {"filename": "a.svs", "size": 20 * MIB}).json()["kind"] is None
+
+
 def test_the_sender_chooses_the_parts_or_leaves_it(sender: Sender) -> None:
     chosen = sender.post("uploads", {"fileName": "a.zip", "size": 20 * MIB, "partBytes": 6 * MIB}).json()
     assert (chosen["part_bytes"], chosen["part_count"]) == (6 * MIB, 4)
     left = sender.post("uploads", {"filename": "a.zip", "size": 20 * MIB}).json()
-    assert (left["part_bytes"], left["part_count"]) == (8 * MIB, 3)
+    assert (left["part_bytes"], left["part_count"]) == (16 * MIB, 2)
     large = sender.post("uploads", {"filename": "a.svs", "size": 50 << 30, "kind": "slide"}).json()
     assert (large["part_bytes"], large["part_count"]) == (16 * MIB, 3200)
 
@@ -270,7 +276,7 @@ def test_what_cannot_be_taken_is_refused_before_anything_is_sent(
 
 
 def test_the_limit_says_that_a_slide_may_be_larger(sender: Sender) -> None:
-    answer = sender.post("uploads", {"filename": "a.svs", "size": 2 << 30})
+    answer = sender.post("uploads", {"filename": "a.tif", "size": 2 << 30})
     assert answer.status_code == 413
     assert "kind=slide: 53,687,091,200" in answer.json()["detail"]
     assert answer.json()["limit_bytes"] == 1 << 30

@@ -22,7 +22,7 @@ from tests.integration.installation import Installation
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = int(os.environ.get("HOUNSFIELD_TEST_UPLOAD_BYTES", 160 << 20))
-PART_BYTES = 8 << 20
+PART_BYTES = 16 << 20
 SECONDS = 60 + SIZE / (10 << 20)
 
 

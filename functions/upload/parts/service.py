@@ -12,6 +12,7 @@ from functions.upload.parts.joining import join_parts, received_parts
 from functions.upload.parts.schemas import FinishRequest, SignedPart, UploadRequest
 from functions.upload.parts.sizes import bytes_of_part, check_size, count_parts, part_size
 from functions.upload.receiving import BUCKET, About, receive
+from functions.upload.slides.names import names_a_slide
 from shared.db.models import Case, Upload, UploadStatus
 from shared.errors import Conflict, Invalid, NotFound
 from shared.events.types import Kind
@@ -36,7 +37,10 @@ class State:
 def start(unit: UnitOfWork, user: Principal, asked: UploadRequest) -> Upload:
     """Begin an upload. Raises TooLarge and Invalid for its size, NotFound for its case."""
     settings = unit.services.settings
-    check_size(settings, asked.size, asked.kind)
+    kind = asked.kind
+    if kind is None and asked.size > settings.max_upload_bytes and names_a_slide(asked.filename):
+        kind = "slide"  # nothing else may be so large
+    check_size(settings, asked.size, kind)
     part_bytes = part_size(asked.size, asked.part_bytes)
     if asked.case_id is not None:
         find_case(unit.session, user, asked.case_id)
@@ -48,7 +52,7 @@ def start(unit: UnitOfWork, user: Principal, asked: UploadRequest) -> Upload:
         id=upload_id,
         tenant_id=unit.tenant_id,
         owner_id=user.user_id,
-        kind=asked.kind,
+        kind=kind,
         filename_sealed=names.seal(storable(asked.filename), upload_id),
         size=asked.size,
         part_bytes=part_bytes,
@@ -66,7 +70,7 @@ def start(unit: UnitOfWork, user: Principal, asked: UploadRequest) -> Upload:
     )
     unit.session.add(upload)
     unit.session.flush()
-    details = {"size": asked.size, "kind": asked.kind}
+    details = {"size": asked.size, "kind": kind}
     unit.audit("upload.start", subject=("upload", upload_id), patient_id=asked.patient_id, details=details)
     return upload
 

@@ -3,11 +3,12 @@
 from shared.config import Settings
 from shared.errors import Invalid, TooLarge
 from shared.storage.parts import MAX_PARTS
-from shared.storage.port import PART_BYTES
 
 MIN_PART_BYTES = 5 << 20
 """S3 takes none below, but for the last."""
 MAX_PART_BYTES = 1 << 30
+CHOSEN_PART_BYTES = 16 << 20
+"""What the folder store takes in cheaply (`benchmarks.upload`), and little enough to send again."""
 CHOSEN_PARTS = 5_000
 """At most so many where the sender leaves it to us."""
 
@@ -32,7 +33,7 @@ def check_size(settings: Settings, size: int, kind: str | None) -> None:
 
 
 def part_size(size: int, asked: int | None = None, most: int = CHOSEN_PARTS) -> int:
-    """Bytes of each part but the last: as asked for, or 8 MiB doubled until there are no more than `most` parts.
+    """Bytes of each part but the last: as asked for, or 16 MiB doubled until there are no more than `most` parts.
 
     Raises Invalid where what was asked for makes more than 10,000.
     """
@@ -43,7 +44,7 @@ def part_size(size: int, asked: int | None = None, most: int = CHOSEN_PARTS) -> 
                 f"{MAX_PARTS:,} are taken, so give {-(-size // MAX_PARTS):,} or more"
             )
         return asked
-    chosen = PART_BYTES
+    chosen = CHOSEN_PART_BYTES
     while count_parts(size, chosen) > most:
         chosen *= 2
     return chosen

@@ -16,3 +16,8 @@ def require_slide_name(filename: str) -> None:
         raise Invalid("filename: such a slide is several files; send them all in one .zip, .tar or .tar.gz")
     if not name.endswith(SINGLE + PACKED):
         raise Invalid(f"filename: a slide's ends with {', '.join(SINGLE + PACKED)}")
+
+
+def names_a_slide(filename: str) -> bool:
+    """Whether only slides are called so."""
+    return filename.strip().lower().endswith((".svs", ".ndpi", ".scn", ".bif", ".svslide", ".czi", ".qptiff"))

@@ -33,7 +33,7 @@ def test_the_parts_make_the_whole(size: int, part_bytes: int) -> None:
 def test_what_is_left_to_us_has_few_parts_and_no_larger_ones_than_that_takes(size: int) -> None:
     chosen = part_size(size)
     assert count_parts(size, chosen) <= CHOSEN_PARTS
-    assert chosen == 8 * MIB or count_parts(size, chosen // 2) > CHOSEN_PARTS
+    assert chosen == 16 * MIB or count_parts(size, chosen // 2) > CHOSEN_PARTS
 
 
 @given(SIZES, st.integers(MIN_PART_BYTES, 1 << 30))
