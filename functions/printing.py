@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -64,6 +65,10 @@ def explain(error: BaseException) -> list[str]:
             return [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
         case OSError() if error.strerror:
             return [f"{error.filename}: {error.strerror}" if error.filename else error.strerror]
+        case SettingsError():
+            # Its own words name a class of pydantic's; the value itself may be secret.
+            field = error.args[0].partition('"')[2].partition('"')[0]
+            return [f"{field}: it is written as JSON; `hounsfield config` tells what it holds"]
         case ModuleNotFoundError():
             return [f"this command runs on a server, which needs `pip install hounsfield[local]`: {error}"]
         case httpx.InvalidURL():

@@ -14,7 +14,7 @@ from typing import Any, Literal, cast, get_args
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -45,6 +45,9 @@ _MISTAKES = ("misplaced", "unknown_kind", "unknown_tenant", "missing", "unreadab
 _UNFINISHED = (".part", ".partial", ".tmp", ".temp", ".crdownload", ".filepart", ".swp", "~")
 _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "readme.txt"}
 Source = Literal["notice", "folder", "sweep"]
+IS_SPENT = IncomingObject.key.is_(None) & IncomingObject.study_id.is_(None) & IncomingObject.ignored.is_(None)
+"""Of an object that is gone: removed when its study was made or deleted, or by its sender. What is put in its place in
+the same version, such as the same file with its old time, is new."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,12 @@ def remove_versions(storage: Storage, keys: Iterable[str], taken: Mapping[bytes,
     """Delete what a study was made of; returns how many objects. taken: by hash of key, the versions of the drop-box's
     objects that it was made of.
 
-    An object that was replaced meanwhile stays: what lies there now belongs to another study.
+    An object of the drop-box that was replaced meanwhile stays: what lies there now belongs to another study.
     """
     removed = 0
     for key in keys:
-        versions = taken.get(key_hash(key))
-        if versions is None or _present_version(storage, key) in versions:
+        is_ours = key.partition("/")[0] in OURS
+        if is_ours or _present_version(storage, key) in taken.get(key_hash(key), ()):
             storage.delete(BUCKET, key)
             removed += 1
     return removed
@@ -214,14 +217,17 @@ def record(services: Services, tenant_id: UUID, refs: Sequence[ObjectRef], sourc
 
 
 def add_rows(session: Session, tenant_id: UUID, refs: Sequence[ObjectRef]) -> dict[bytes, UUID]:
-    """Insert the rows that are not there yet; returns their ids by the hash of the key."""
-    rows = [_row(tenant_id, ref) for ref in refs]
+    """Insert the rows that are not there yet, or that nothing is left of; returns their ids by the hash of the key."""
+    rows = {(row["key_hash"], row["version"]): row for row in (_row(tenant_id, ref) for ref in refs)}
     if not rows:
         return {}
-    adding = insert(IncomingObject).on_conflict_do_nothing(
-        index_elements=["tenant_id", "key_hash", "version"]
+    adding = insert(IncomingObject)
+    adding = adding.on_conflict_do_update(
+        index_elements=["tenant_id", "key_hash", "version"],
+        set_={"key": adding.excluded.key, "size": adding.excluded.size, "updated_at": func.now()},
+        where=IS_SPENT,
     )
-    made = session.execute(adding.returning(IncomingObject.key_hash, IncomingObject.id), rows)
+    made = session.execute(adding.returning(IncomingObject.key_hash, IncomingObject.id), list(rows.values()))
     return {row.key_hash: row.id for row in made}
 
 

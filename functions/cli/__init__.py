@@ -2,6 +2,7 @@
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from functions.cli import (
     accounts,
@@ -44,4 +45,4 @@ def main() -> None:
     except MENDABLE as error:
         for line in explain(error):
             err.print(f"[red]hounsfield:[/] {safe(line)}", highlight=False, soft_wrap=True)
-        raise SystemExit(2 if isinstance(error, ValidationError) else 1) from error
+        raise SystemExit(2 if isinstance(error, ValidationError | SettingsError) else 1) from error

@@ -26,9 +26,11 @@ def reconcile(
     with open_services(settings) as services:
         swept = sweep(services, dry_run=dry_run, grace=timedelta(seconds=older_than))
     found = swept.objects
+    reasons = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(swept.left.items()))
+    whys = f" ({reasons})" if reasons else ""
     out.print(
         f"{found['accepted']} objects {'would be ' if dry_run else ''}taken up, {found['known']} known, "
-        f"{found['young']} too young, {found['ignored']} left alone; {swept.closed} studies closed",
+        f"{found['young']} too young, {found['ignored']} left alone{whys}; {swept.closed} studies closed",
         highlight=False,
         soft_wrap=True,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from functions.cli.helpers import DataDir, open_database, out, settings_with
 from functions.printing import database_errors, safe
@@ -55,7 +55,8 @@ def demo(
 def config() -> None:
     """Print every setting with its value and meaning."""
     settings = settings_with()
-    table = Table("variable", "value", "meaning", show_lines=False)
+    longest = max(len(f"HOUNSFIELD_{name}") for name in Settings.model_fields)
+    table = Table(Column("variable", min_width=longest), "value", "meaning", show_lines=False)
     for name, field in Settings.model_fields.items():
         row = (f"HOUNSFIELD_{name.upper()}", getattr(settings, name), field.description)
         table.add_row(*(safe(cell) for cell in row))

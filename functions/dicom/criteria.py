@@ -20,6 +20,8 @@ _TEXT_VRS = frozenset(
     {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}
 )
 _DATES = re.compile(r"(\d{8})?(-)?(\d{8})?")
+_COUNTS = range(0x00201200, 0x0020120A)
+"""How many studies, series and instances there are of a patient, study or series: nobody is asked for these."""
 _MOST_VALUES = 1000
 
 
@@ -88,9 +90,9 @@ def tag_of(name: str) -> int | None:
 
 
 def is_text(tag: int) -> bool:
-    """Whether the attribute is in the dictionary and its values are texts or numbers in text."""
+    """Whether the attribute is in the dictionary and its values are texts or numbers in text, and not counted by us."""
     try:
-        return dictionary_VR(tag) in _TEXT_VRS
+        return tag not in _COUNTS and dictionary_VR(tag) in _TEXT_VRS
     except KeyError:
         return False
 
@@ -98,6 +100,14 @@ def is_text(tag: int) -> bool:
 def is_name(tag: int) -> bool:
     """Whether its values are names of people."""
     return dictionary_VR(tag) == "PN"
+
+
+def span(tag: int, value: str) -> tuple[str, str] | None:
+    """The ends of a range of dates or times, such as 080000-1759; None for anything else. An open end is empty."""
+    if dictionary_VR(tag) not in ("DA", "TM") or "-" not in value:
+        return None
+    first, _, last = value.partition("-")
+    return first.strip(), last.strip()
 
 
 def like(value: str) -> str | None:

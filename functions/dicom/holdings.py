@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, true
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,7 @@ from functions.dicom.criteria import (
     Criteria,
     is_name,
     like,
+    span,
 )
 from shared.db.models import DicomInstance, DicomSeries, Study, StudyStatus
 from shared.imaging.dicom.attributes import key_of
@@ -141,6 +142,10 @@ def _of_instance(criteria: Criteria) -> list[Condition]:
 def _attribute(tag: int, value: str) -> Condition:
     """One of what is kept in the DICOM JSON model: `{"vr": …, "Value": […]}`."""
     first = DicomSeries.attributes[key_of(tag)]["Value"][0]
+    if ends := span(tag, value):
+        text = first.astext.collate("C")
+        # "12" is the whole of that hour: it comes before ":", the sign after "9".
+        return and_(text >= ends[0], text < ends[1] + ":" if ends[1] else true())
     return _text((first["Alphabetic"] if is_name(tag) else first).astext, value, folded=is_name(tag))
 
 

@@ -70,7 +70,7 @@ class Submission:
         transfer = Transfer(self._api, item.source, upload, self._meter, self._sending.parallel)
         sha256 = await transfer.run(remembered.sha256)
         if await to_thread.run_sync(item.source.fingerprint) != remembered.fingerprint:
-            raise FileChanged(f"{item.source.path} changed while it was sent; send it anew")
+            raise _changed(item.source)
         self._remember(item, replace(remembered, sha256=sha256))
         return await self._uploads.finish(upload.id, study=study, sha256=sha256)
 
@@ -113,7 +113,7 @@ class Submission:
             texts.append(("modalities", ",".join(modalities)))
         parts: list[tuple[str, Any]] = [(name, (None, text)) for name, text in texts]
         for source in sources:
-            content = await to_thread.run_sync(lambda it: b"".join(it.blocks(0, it.size)), source)
+            content = await to_thread.run_sync(_content, source)
             parts.append(("files", (source.name, content, "application/octet-stream")))
         once = {"Idempotency-Key": str(uuid.uuid4())}
         study = self._api.read(Study.read, await self._api.call("POST", "studies", files=parts, headers=once))
@@ -167,6 +167,19 @@ class Submission:
     def _forget(self, items: Sequence[Item]) -> None:
         for item in items:
             self._memory.forget(self._api.address, item.source, item.fields)
+
+
+def _content(source: Source) -> bytes:
+    """All of it. Raises FileChanged where somebody still writes to it."""
+    before = source.fingerprint()
+    content = b"".join(source.blocks(0, source.size))
+    if before.size != source.size or source.fingerprint() != before:
+        raise _changed(source)
+    return content
+
+
+def _changed(source: Source) -> FileChanged:
+    return FileChanged(f"{source.path} changed while it was sent; send it anew")
 
 
 def _said(fields: StudyFields) -> dict[str, str]:

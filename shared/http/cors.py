@@ -18,7 +18,16 @@ REQUEST_HEADERS = (
     "x-api-key",
     "x-csrf-token",
 )
-EXPOSED = ("Accept-Ranges", "Content-Range", "ETag", "Link", "Location", "Retry-After", "traceresponse")
+EXPOSED = (
+    "Accept-Ranges",
+    "Content-Range",
+    "ETag",
+    "Link",
+    "Location",
+    "Retry-After",
+    "traceresponse",
+    "Warning",
+)
 PREFLIGHT_SECONDS = 600
 
 

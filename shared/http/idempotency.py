@@ -8,6 +8,7 @@ gets it again, with the header `Idempotency-Replayed: true`. What was refused is
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, TypeVar
 from uuid import UUID
@@ -71,6 +72,14 @@ class Replay(Exception):
             self.response.headers["Location"] = location
 
 
+@dataclass(frozen=True)
+class Keyed:
+    """What is asked for under a key. request_hash: SHA-256."""
+
+    key: str
+    request_hash: bytes
+
+
 class OnceOnly:
     """Keeps what a route answers, where the caller gave a key."""
 
@@ -90,16 +99,8 @@ class OnceOnly:
         return answer
 
 
-def given_key(key: KeyHeader = None) -> str | None:
-    """The caller's key; read in one place, so that what is wrong with it is told once."""
-    return key
-
-
-Key = Annotated[str | None, Depends(given_key)]
-
-
-async def request_hash(request: Request, key: Key) -> bytes | None:
-    """SHA-256 of what a request under a key asks for; None without a key.
+async def keyed(request: Request, key: KeyHeader = None) -> Keyed | None:
+    """The caller's key and what is asked for under it; None without a key.
 
     Of a form, fields and files count, not how they are packed; of JSON, the values, not how they are written.
     """
@@ -112,31 +113,30 @@ async def request_hash(request: Request, key: Key) -> bytes | None:
         await run_in_threadpool(_feed_form, digest, await request.form())
     else:
         digest.update(_canonical(await request.body()))
-    return digest.digest()
+    return Keyed(key, digest.digest())
 
 
 def only_once(
     request: Request,
     unit: Unit,
     user: CurrentUser,
-    asked: Annotated[bytes | None, Depends(request_hash)],
-    key: Key,
+    asked: Annotated[Keyed | None, Depends(keyed)],
 ) -> Iterator[OnceOnly]:
     """What keeps the answer. Raises Replay, KeyInUse, KeyReused."""
     status = request.scope["route"].status_code or 200
-    if key is None or asked is None:
+    if asked is None:
         yield OnceOnly(unit, None, status)
         return
-    key_hash = hashlib.sha256(key.encode()).digest()
+    key_hash = hashlib.sha256(asked.key.encode()).digest()
     lock = f"idempotency:{user.tenant_id}:{user.user_id}:{key_hash.hex()}"
     if not unit.session.scalar(_TRY_LOCK, {"key": lock}):
         raise KeyInUse(
             f"a request with this {HEADER} is being answered just now; ask again in a moment",
             headers={"Retry-After": "1"},
         )
-    _replay(unit, user.user_id, key_hash, asked)
+    _replay(unit, user.user_id, key_hash, asked.request_hash)
     mine = {"tenant_id": user.tenant_id, "user_id": user.user_id}
-    yield OnceOnly(unit, IdempotencyKey(key_hash=key_hash, request_hash=asked, **mine), status)
+    yield OnceOnly(unit, IdempotencyKey(key_hash=key_hash, request_hash=asked.request_hash, **mine), status)
 
 
 Once = Annotated[OnceOnly, Depends(only_once, scope="function")]

@@ -55,4 +55,5 @@ def configure_logs(level: str = "INFO", form: str = "json") -> None:
         "alembic",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of whatever strangers send
+    for told in ("uvicorn.error", "python_multipart"):
+        logging.getLogger(told).setLevel(logging.ERROR)  # they warn of whatever strangers send

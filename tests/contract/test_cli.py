@@ -53,6 +53,14 @@ def test_config_prints_every_setting_and_no_secret(hounsfield: Run, monkeypatch:
     assert "s3://[endpoint host:port]" in printed
 
 
+def test_settings_have_their_whole_names_also_on_a_narrow_terminal(
+    hounsfield: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = hounsfield("config").stdout
+    assert [name for name in Settings.model_fields if f"HOUNSFIELD_{name.upper()} " not in printed] == []
+
+
 def test_every_command_explains_itself(hounsfield: Run) -> None:
     for command in (
         "up",
@@ -64,6 +72,10 @@ def test_every_command_explains_itself(hounsfield: Run) -> None:
         "studies",
         "dead-letters",
         "keys",
+        "buckets",
+        "chores",
+        "reconcile",
+        "dicom",
     ):
         done = hounsfield(command, "--help")
         assert done.returncode == 0
@@ -71,7 +83,15 @@ def test_every_command_explains_itself(hounsfield: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("PORT", "many"), ("PORT", "65536"), ("PORT", "-1"), ("LOG_LEVEL", "LOUD")]
+    ("name", "value"),
+    [
+        ("PORT", "many"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("LOG_LEVEL", "LOUD"),
+        ("DICOM_PEERS", "PACS=10.1.0.5"),
+        ("DICOM_PEERS", '{"PACS": "pacs.example"}'),
+    ],
 )
 def test_a_wrong_setting_is_named_without_a_traceback(
     hounsfield: Run, monkeypatch: pytest.MonkeyPatch, name: str, value: str

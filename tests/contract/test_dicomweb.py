@@ -3,7 +3,9 @@
 import io
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import IO, Any
 from uuid import UUID
 
 import numpy as np
@@ -24,6 +26,7 @@ from sqlalchemy import select, text
 from starlette.testclient import TestClient
 
 from functions import dicom
+from functions.dicom.web.multipart import PartReader
 from shared.db.models import AuditEntry, Role, Study, StudyFile, User
 from shared.runtime.services import Services
 from shared.security.principal import Principal
@@ -251,7 +254,9 @@ def test_by_uid_one_or_several(ada: Desk, three: list[str]) -> None:
 
 def test_by_date(ada: Desk, three: list[str]) -> None:
     day = value(ada.search("/studies")[0], "00080020")
-    before, after = f"{int(day) - 1}", f"{int(day) + 1}"
+    before, after = (
+        (datetime.strptime(day, "%Y%m%d") + timedelta(days=days)).strftime("%Y%m%d") for days in (-1, 1)
+    )
     for range_, count in (
         (day, 3),
         (f"{day}-{day}", 3),
@@ -264,6 +269,22 @@ def test_by_date(ada: Desk, three: list[str]) -> None:
         assert len(ada.search("/studies", StudyDate=range_)) == count, range_
 
 
+def test_by_time(ada: Desk) -> None:
+    hold(ada.services, ada.user, [make_image(StudyTime="101500")])
+    found = {
+        "080000-120000": 1,
+        "10-10": 1,
+        "-1015": 1,
+        "101500-": 1,
+        "101500": 1,
+        "1016-": 0,
+        "-09": 0,
+        "11-12": 0,
+    }
+    for range_, count in found.items():
+        assert len(ada.search("/studies", StudyTime=range_)) == count, range_
+
+
 @pytest.mark.parametrize(
     "query",
     [{"StudyDate": "yesterday"}, {"StudyDate": "20250231"}, {"StudyDate": "-"}, {"SeriesNumber": "two"}],
@@ -274,7 +295,7 @@ def test_what_cannot_be_matched_is_said(ada: Desk, query: dict[str, str]) -> Non
 
 
 def test_what_is_not_matched_is_warned_of(ada: Desk, three: list[str]) -> None:
-    for name in ("PixelData", "NoSuchThing", "00000000"):
+    for name in ("PixelData", "NoSuchThing", "00000000", "NumberOfStudyRelatedInstances"):
         answer = ada.get("/studies", **{name: "1"})
         assert answer.status_code == 200 and answer.headers["warning"].startswith("299 ")
     assert "warning" not in ada.get("/studies", fuzzymatching="true", includefield="all").headers
@@ -649,6 +670,7 @@ def test_where_there_is_no_room_the_sender_is_told_so(ada: Desk) -> None:
         (b"--XX\r\n" + b"A: " + b"b" * 1_000_000 + b"\r\n\r\nx\r\n--XX--\r\n", f"{DICOM}; boundary=XX", 400),
         (b"--XX\r\n" + b"A: b\r\n" * 1000 + b"\r\nx\r\n--XX--\r\n", f"{DICOM}; boundary=XX", 400),
         (b"\0" * 100_000, f"{DICOM}; boundary=XX", 400),
+        (b"\0" * 100_000 + b"\r\n" + body([b"x"]), f"{DICOM}; boundary=XX", 400),
     ],
     ids=[
         "no parts",
@@ -664,6 +686,7 @@ def test_where_there_is_no_room_the_sender_is_told_so(ada: Desk) -> None:
         "a header of a megabyte",
         "a thousand headers",
         "zeros",
+        "too much before the parts",
     ],
 )
 def test_bodies_that_are_not_parts_are_refused(ada: Desk, content: bytes, type: str, status: int) -> None:
@@ -671,6 +694,24 @@ def test_bodies_that_are_not_parts_are_refused(ada: Desk, content: bytes, type: 
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert ada.studies() == []
+
+
+@pytest.mark.parametrize("step", [1, 7, 1 << 20], ids=lambda step: f"{step} bytes at a time")
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"This is a message in parts.\r\n-- XX --\r\n"])
+def test_what_stands_before_and_after_the_parts_is_not_read(tmp_path: Path, before: bytes, step: int) -> None:
+    found: list[bytes] = []
+
+    def done(_: str, file: IO[bytes] | None) -> None:
+        assert file is not None
+        file.seek(0)
+        found.append(file.read())
+
+    reader = PartReader(b"XX", 100, tmp_path, done)
+    sent = before + body([b"one", b"--XX is in the middle"]) + b"That was it."
+    for at in range(0, len(sent), step):
+        reader.feed(sent[at : at + step])
+    reader.finish()
+    assert found == [b"one", b"--XX is in the middle"]
 
 
 def test_parts_within_parts_are_not_looked_into(ada: Desk) -> None:

@@ -12,11 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from functions.ingest.objects import remove_taken
 from functions.ingest.objects.folder import STILL_SECONDS, WatchedFolder, prepare
 from functions.ingest.objects.sweep import reconcile
 from functions.ingest.objects.writers import is_open_for_writing
+from functions.studies.changes.service import delete
+from shared.db.models import Study
 from shared.incoming import AUTO
+from shared.intake import close
 from shared.runtime import Services
+from shared.runtime.unit import unit_of_work
 from shared.security.principal import Principal
 from shared.telemetry.metrics import INCOMING_OBJECTS
 from tests.contract.test_incoming_objects import admin, announced, handle, names, slug, studies
@@ -60,6 +65,16 @@ def watch(services: Services, slug: str) -> Callable[..., Watched]:
         return Watched(services, root, is_bucket=is_bucket)
 
     return start
+
+
+def delete_study(services: Services, study: Study) -> None:
+    with unit_of_work(services, study.tenant_id) as unit:
+        delete(unit, unit.session.merge(study))
+
+
+def close_now(services: Services, study: Study) -> None:
+    with unit_of_work(services, study.tenant_id) as unit:
+        close(unit, study.id)
 
 
 BOTH = pytest.mark.parametrize("is_bucket", [True, False], ids=["the bucket itself", "another folder"])
@@ -353,3 +368,36 @@ def test_links_out_of_the_folder_hold_nothing_up(
         over.set()
         thread.join(5)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("gone", ["made into a study", "its study was deleted", "taken away before"])
+def test_a_file_that_comes_back_as_old_as_it_was_is_a_file_again(
+    services: Services, admin: Principal, watch: Callable[..., Watched], slug: str, gone: str
+) -> None:
+    watched = watch()
+    key = f"{slug}/ct/a/1.dcm"
+
+    def copy_with_its_time() -> None:
+        os.utime(watched.put(key), (1_000_000_000, 1_000_000_000))
+        watched.after(0)
+        assert watched.after(STILL_SECONDS) == 1
+
+    copy_with_its_time()
+    if gone == "taken away before":
+        (watched.root / key).unlink()
+    handle(services, admin.tenant_id)
+    for study in studies(services, admin.tenant_id):
+        if gone == "its study was deleted":
+            delete_study(services, study)
+        else:
+            close_now(services, study)
+            assert remove_taken(services, admin.tenant_id, study.id, [key]) == 1
+            assert remove_taken(services, admin.tenant_id, study.id, [key]) == 0
+    before = {study.id for study in studies(services, admin.tenant_id)}
+    assert not (watched.root / key).exists()
+    copy_with_its_time()
+    handle(services, admin.tenant_id)
+    [study] = (study for study in studies(services, admin.tenant_id) if study.id not in before)
+    assert names(services, study) == ["1.dcm"]
+    assert remove_taken(services, admin.tenant_id, next(iter(before), study.id), [key]) == (not before)
+    assert reconcile(services, grace=timedelta(0)).objects["accepted"] == 0

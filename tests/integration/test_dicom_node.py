@@ -20,6 +20,7 @@ from types import SimpleNamespace
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
+    MPEG2MPML,
     UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
@@ -27,6 +28,8 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
     MRImageStorage,
     generate_uid,
 )
@@ -295,6 +298,30 @@ def test_plain_images_are_taken_in_every_encoding(node: Node, hospital: Hospital
         assert send(association, dcmread(file)) == 0
     [stored] = hospital.images()
     assert stored.file_meta.TransferSyntaxUID == syntax and stored.PatientName == "Doe^Jane"
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ([JPEG2000Lossless, ExplicitVRLittleEndian, ImplicitVRLittleEndian], JPEG2000Lossless),
+        ([MPEG2MPML, JPEGLSLossless, ExplicitVRLittleEndian], JPEGLSLossless),
+        ([ImplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless], ExplicitVRLittleEndian),
+        ([ExplicitVRBigEndian, ImplicitVRLittleEndian], ImplicitVRLittleEndian),
+    ],
+    ids=["compressed", "compressed, after a film", "plain", "plain, without the best"],
+)
+def test_of_what_a_peer_offers_for_a_class_its_first_choice_is_taken(
+    node: Node, offered: list[UID], chosen: UID
+) -> None:
+    scanner = AE(ae_title="MODALITY")
+    asked = [build_context(CTImageStorage, offered), build_context(MRImageStorage, offered[-1])]
+    for _ in range(2):
+        association = scanner.associate("127.0.0.1", node.port, asked, "HOUNSFIELD")
+        assert [context.transfer_syntax for context in association.accepted_contexts] == [
+            [chosen],
+            [offered[-1]],
+        ]
+        association.release()
 
 
 def test_what_was_received_is_recorded_without_a_name(node: Node, hospital: Hospital) -> None:

@@ -11,9 +11,10 @@ from pynetdicom import AE, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext, build_context
 from sqlalchemy.exc import SQLAlchemyError
 
-from functions.dicom.classes import IMAGES, SYNTAXES
+from functions.dicom.classes import IMAGES, SYNTAXES, preferred
 from functions.dicom.node.discreet import be_discreet
 from functions.dicom.node.find import answer_find
 from functions.dicom.node.messages import Messages
@@ -127,6 +128,7 @@ class Node:
         if peer is not None and peer.is_at(address):
             try:
                 self._visitors[association] = find_visitor(self._services, peer, address)
+                association.acceptor.supported_contexts = _contexts(association)
                 DICOM_ASSOCIATIONS.labels("asked").inc()
                 return
             except (SQLAlchemyError, HounsfieldError) as error:
@@ -166,6 +168,23 @@ def _calling(association: Association) -> str:
     """The calling AE title."""
     asked = cast(A_ASSOCIATE, association.requestor.primitive)
     return (asked.calling_ae_title or "").strip()
+
+
+def _contexts(association: Association) -> list[PresentationContext]:
+    """What we take of what the peer asks for, with transfer syntaxes in the order in which we choose among them."""
+    offered: dict[str, list[str]] = {}
+    asked = cast(A_ASSOCIATE, association.requestor.primitive)
+    for context in asked.presentation_context_definition_list:
+        offered.setdefault(str(context.abstract_syntax), []).extend(map(str, context.transfer_syntax))
+    images = {
+        sop_class: preferred(syntaxes) for sop_class, syntaxes in offered.items() if sop_class in IMAGES
+    }
+    others = [
+        context
+        for context in association.acceptor.supported_contexts
+        if context.abstract_syntax not in images
+    ]
+    return [*others, *(build_context(sop_class, found) for sop_class, found in images.items() if found)]
 
 
 def _entity(settings: Settings) -> ApplicationEntity:

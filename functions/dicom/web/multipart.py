@@ -15,6 +15,10 @@ from functions.dicom.files import unnamed_file
 from shared.errors import BadRequest, UnsupportedImage
 
 MOST_PARTS = 100_000
+MOST_PREAMBLE = 64 << 10
+NO_PARTS = (
+    "the body is not parts between the boundary that its Content-Type names, each with up to 8 short headers"
+)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class PartReader:
         self._size = 0
         self._header, self._value, self._media_type = b"", b"", b""
         self._is_complete = False
+        self._delimiter = b"--" + boundary
+        self._preamble: bytes | None = b""
         callbacks: Any = {  # a TypedDict that the library does not export
             "on_part_begin": self._begin,
             "on_header_field": self._name,
@@ -100,15 +106,18 @@ class PartReader:
 
     def feed(self, block: bytes) -> None:
         """Take in a block. Raises BadRequest where the parts cannot be told apart, OSError for want of room."""
+        block = self._without_preamble(block)
+        if not block:
+            return
         try:
             self._parser.write(block)
         except FormParserError:
-            raise BadRequest(
-                "the body is not parts between the boundary that its Content-Type names, each with up to 8 short headers"
-            ) from None
+            raise BadRequest(NO_PARTS) from None
 
     def finish(self) -> None:
         """Raise BadRequest unless the body came to its end."""
+        if self._preamble:
+            raise BadRequest(NO_PARTS)
         if not self._is_complete:
             raise BadRequest("the body ends before its last boundary; send it again")
 
@@ -116,6 +125,20 @@ class PartReader:
         """Drop a part that did not come whole."""
         if self._file is not None:
             self._file.close()
+
+    def _without_preamble(self, block: bytes) -> bytes:
+        """The block from the first boundary on: what stands before it is for people (RFC 2046 §5.1.1)."""
+        if self._preamble is None:
+            return block
+        before = self._preamble + block
+        start = 0 if before.startswith(self._delimiter) else before.find(b"\r\n" + self._delimiter)
+        if not 0 <= start <= MOST_PREAMBLE:
+            if len(before) > MOST_PREAMBLE:
+                raise BadRequest(NO_PARTS)
+            self._preamble = before
+            return b""
+        self._preamble = None
+        return before[start:].removeprefix(b"\r\n")
 
     def _begin(self) -> None:
         self.parts += 1

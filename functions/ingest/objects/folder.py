@@ -48,11 +48,15 @@ file, or as soon as a file called _COMPLETE is in its folder. Files go from here
 """
 
 
+State = tuple[int, int, int, int]
+"""Size, times of the content and of any change, and number of a file: another one is another file."""
+
+
 @dataclass
 class _Seen:
     """A file as it was first seen in its present state."""
 
-    state: tuple[int, int, int]
+    state: State
     since: float
     told: bool = False
 
@@ -203,7 +207,7 @@ def _is_early(key: str, moving: Collection[str]) -> bool:
     return name == MARKER and any(other.startswith(f"{folder}/") for other in moving)
 
 
-def _files(root: Path, barred: dict[str, str]) -> Iterator[tuple[str, tuple[int, int, int]]]:
+def _files(root: Path, barred: dict[str, str]) -> Iterator[tuple[str, State]]:
     """Key and state of every file that may be meant for us; no link is followed. barred: gets what cannot be read, and
     why."""
     folders = [""]
@@ -239,8 +243,8 @@ def _sha256(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _state(info: os.stat_result) -> tuple[int, int, int]:
-    return info.st_size, info.st_mtime_ns, info.st_ino
+def _state(info: os.stat_result) -> State:
+    return info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino
 
 
 def _why_left(key: str) -> str | None:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from shared.db.models import FileRole, StudyFile
 from shared.db.models.intake import IncomingObject
+from shared.incoming import IS_SPENT
 
 SEEN_AGAIN = timedelta(days=1)
 """How old the note must be that an object is still there before it is renewed."""
@@ -34,9 +35,10 @@ class ObjectsRepository:
         ).all()
 
     def known(self, versions: Sequence[tuple[bytes, str]]) -> set[tuple[bytes, str]]:
-        """Those that were recorded before."""
+        """Those that were recorded before, and are not gone since."""
         columns = (IncomingObject.key_hash, IncomingObject.version)
-        rows = self._session.execute(select(*columns).where(tuple_(*columns).in_(versions)))
+        query = select(*columns).where(tuple_(*columns).in_(versions), ~IS_SPENT)
+        rows = self._session.execute(query)
         return {(row.key_hash, row.version) for row in rows}
 
     def versions_of(self, study_id: UUID) -> dict[bytes, set[str]]:
@@ -48,6 +50,11 @@ class ObjectsRepository:
         ):
             found.setdefault(hash_, set()).add(version)
         return found
+
+    def spend(self, study_id: UUID) -> None:
+        """Note that nothing is left of what the study was made of."""
+        made_of = update(IncomingObject).where(IncomingObject.study_id == study_id)
+        self._session.execute(made_of.values(study_id=None))
 
     def received(self, study_id: UUID, keys: Sequence[str]) -> dict[str, StudyFile]:
         """Files of the study that were received under these keys."""

@@ -54,7 +54,8 @@ def take_up(unit: UnitOfWork, object_id: UUID) -> None:
         return
     place = place_of(found.key)
     if not _is_present(unit, found):
-        _leave(found, "gone, or replaced, before it was taken up")
+        found.key = None
+        log.info("an object in the drop-box went before it was taken up", object_id=str(found.id))
     elif place.is_marker:
         _complete(unit, found, place)
     elif is_whole(place):
@@ -77,10 +78,10 @@ def _complete(unit: UnitOfWork, marker: IncomingObject, place: Place) -> None:
     _take_pieces(unit, _waiting_of(unit, place), place)
     study = open_study(unit, _intake_key(place))
     if study is None:
-        _leave(marker, "no study of its name was open")
+        log.warning("a study was said to be complete that is not open", object_id=str(marker.id))
     else:
         close(unit, study.id)
-        _mark_taken(marker, study)
+    marker.key = None
     unit.storage.delete(BUCKET, f"{place.prefix}{place.file}")
 
 
@@ -197,4 +198,7 @@ def remove_taken(services: Services, tenant_id: UUID, study_id: UUID, keys: Sequ
     """
     with services.database.tenant(tenant_id) as session:
         taken = ObjectsRepository(session).versions_of(study_id)
-    return remove_versions(services.storage, keys, taken)
+    removed = remove_versions(services.storage, keys, taken)
+    with services.database.tenant(tenant_id) as session:
+        ObjectsRepository(session).spend(study_id)
+    return removed

@@ -36,6 +36,8 @@ class Swept:
 
     objects: Counter[str] = field(default_factory=Counter)
     """By what became of them: accepted, known, young, ignored."""
+    left: Counter[str] = field(default_factory=Counter)
+    """Those that were ignored, by why."""
     closed: int = 0
     """Studies that had settled."""
     forgotten: int = 0
@@ -48,7 +50,7 @@ def reconcile(services: Services, *, dry_run: bool = False, grace: timedelta = G
     for tenant_id, refs in _by_tenant(services, left, grace):
         swept.objects += _take_missing(services, tenant_id, refs, dry_run=dry_run)
     swept.objects["young"] += left.pop("young", 0)
-    swept.objects["ignored"] = left.total()
+    swept.objects["ignored"], swept.left = left.total(), left
     if not dry_run:
         note_left(left, "sweep")
         swept.forgotten = sum(_forget(services, tenant_id) for tenant_id in set(tenants(services).values()))

@@ -31,7 +31,7 @@ def join_parts(storage: Storage, upload: Upload, named: Sequence[NamedPart] | No
     try:
         received = storage.list_parts(BUCKET, upload.key, upload.storage_id)
         chosen = match_parts(_named(upload, named), received) if named else received
-        _check_whole(upload, chosen, "named" if named else "received")
+        _check_whole(upload, chosen)
         storage.complete_multipart(BUCKET, upload.key, upload.storage_id, chosen)
     except UploadNotFound as error:
         if not _is_joined(storage, upload):
@@ -50,8 +50,8 @@ def _named(upload: Upload, named: Sequence[NamedPart]) -> list[Part]:
     ]
 
 
-def _check_whole(upload: Upload, parts: Sequence[Part], how: str) -> None:
-    """Every part is there and has its size: then the whole has what was declared. how: what became of those that are."""
+def _check_whole(upload: Upload, parts: Sequence[Part]) -> None:
+    """Every part is there and has its size: then the whole has what was declared."""
     for part in parts:
         if part.number > count_parts(upload.size, upload.part_bytes):
             raise PartMismatch(f"Part {part.number} was received, which this upload has not.")
@@ -65,7 +65,7 @@ def _check_whole(upload: Upload, parts: Sequence[Part], how: str) -> None:
         listed = ", ".join(map(str, missing[:NAMED])) + (", …" if len(missing) > NAMED else "")
         raise Conflict(
             f"{len(missing):,} of the upload's {count_parts(upload.size, upload.part_bytes):,} parts "
-            f"{'was' if len(missing) == 1 else 'were'} not {how}: {listed}",
+            f"{'was' if len(missing) == 1 else 'were'} not received: {listed}",
             missing=missing[:NAMED],
         )
 

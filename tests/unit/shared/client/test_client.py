@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from shared.client import AsyncClient, CallFailed, Client, NoAnswer
+from shared.client import AsyncClient, CallFailed, Client, NoAnswer, Patience
+from shared.client.api import Api
 
 Answer = tuple[int, str, bytes, int]
 Serve = Callable[[Answer], str]
@@ -109,6 +110,10 @@ def test_who_never_answered_is_not_waited_for(client_of: ClientOf) -> None:
 def test_a_url_without_a_scheme_is_told_so() -> None:
     with pytest.raises(CallFailed, match="http://host:port"):
         Client("localhost:8000")
+
+
+def test_a_url_may_end_where_its_routes_begin() -> None:
+    assert Api("http://127.0.0.1:9/api/", None, None, Patience()).http.base_url.path == "/api/"
 
 
 def test_neither_token_nor_password_is_repeated(client_of: ClientOf) -> None:

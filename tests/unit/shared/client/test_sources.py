@@ -153,3 +153,9 @@ def test_a_large_member_has_a_size_that_tar_can_hold(tmp_path: Path) -> None:
         hashlib.sha256(next(source.blocks(512 + (9 << 30) - 10, 10))).digest()
         == hashlib.sha256(bytes(10)).digest()
     )
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CallFailed, match="neither a file nor a folder"):
+        File(tmp_path / "pipe")

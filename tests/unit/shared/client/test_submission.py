@@ -394,3 +394,19 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     with pytest.raises(CallFailed, match="1 to 64 parts"):
         submit(server, [big], replace(sending, parallel=0))
     assert server.seen == []
+
+
+def test_small_files_that_somebody_still_writes_to_are_not_sent(
+    server: Server, tmp_path: Path, sending: Sending
+) -> None:
+    image, hidden = tmp_path / "series" / "IM1", tmp_path / "series" / ".hidden"
+    image.parent.mkdir()
+    image.write_bytes(b"the first half")
+    hidden.write_bytes(b"of which a note tells once all sizes were taken")
+
+    def write_on(_note: str) -> None:
+        image.write_bytes(b"the first half and the second" * 100)
+
+    with pytest.raises(FileChanged, match="changed while it was sent"):
+        submit(server, [image.parent], replace(sending, on_note=write_on))
+    assert server.seen == []
