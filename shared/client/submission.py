@@ -149,6 +149,8 @@ class Submission:
     async def _start(self, item: Item) -> tuple[Upload, Remembered]:
         source = item.source
         fingerprint = await to_thread.run_sync(source.fingerprint)
+        if fingerprint.size != source.size:
+            raise _changed(source)
         sha256 = await hash_of(source) if self._sending.hash_first else None
         declared = {"sha256": sha256} if sha256 else {}
         upload = await self._uploads.start(

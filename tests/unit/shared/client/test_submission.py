@@ -396,9 +396,15 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     assert server.seen == []
 
 
-def test_small_files_that_somebody_still_writes_to_are_not_sent(
-    server: Server, tmp_path: Path, sending: Sending
+@pytest.mark.parametrize("one_request_bytes", [300, 10_000], ids=["in parts", "in one request"])
+def test_what_somebody_still_writes_to_is_not_sent(
+    server: Server,
+    tmp_path: Path,
+    sending: Sending,
+    monkeypatch: pytest.MonkeyPatch,
+    one_request_bytes: int,
 ) -> None:
+    monkeypatch.setattr(submission, "ONE_REQUEST_BYTES", one_request_bytes)
     image, hidden = tmp_path / "series" / "IM1", tmp_path / "series" / ".hidden"
     image.parent.mkdir()
     image.write_bytes(b"the first half")
