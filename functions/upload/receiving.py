@@ -73,7 +73,7 @@ def look_at(
     looked = []
     for number, file in enumerate(files, 1):
         found, size = first_look(file.stream, f"file {number}", kind, alone=alone)
-        check_size(unit.services.settings, size, kind)
+        check_size(unit.services.settings, size, kind, whole=len(files) == 1)
         looked.append(Looked(file, found, size, _sha256(file.stream)))
     return looked
 

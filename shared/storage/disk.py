@@ -114,9 +114,12 @@ class Scratch:
         folder.rename(bin_)
         shutil.rmtree(bin_, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Remove what killed processes left behind: a day after the last write to it, what was given up at once."""
-        oldest = time.time() - ABANDONED_AFTER.total_seconds()
+    def sweep(self) -> int:
+        """Remove what killed processes left behind: a day after the last write to it, what was given up at once.
+
+        Returns how many files and folders.
+        """
+        oldest, removed = time.time() - ABANDONED_AFTER.total_seconds(), 0
         for entry in list(self._folder.iterdir()):
             with suppress(FileNotFoundError):  # another process sweeps too
                 if entry.stat().st_mtime >= oldest and not entry.name.startswith(GONE):
@@ -125,6 +128,8 @@ class Scratch:
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
                     entry.unlink()
+                removed += 1
+        return removed
 
 
 def _create(path: Path) -> IO[bytes]:

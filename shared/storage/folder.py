@@ -185,6 +185,10 @@ class FolderStorage(Storage):
         check_key(bucket, key)
         return self._base_url + self._signer.sign(Grant("get", bucket, key, filename=filename), expires)
 
+    def sweep(self) -> int:
+        with disk_errors():
+            return self._scratch.sweep()
+
     def check(self) -> None:
         missing = [bucket for bucket in BUCKETS if not (self._root / bucket).is_dir()]
         if missing:

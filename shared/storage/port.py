@@ -155,6 +155,10 @@ class Storage(ABC):
     def check(self) -> None:
         """Raise Unavailable unless the store answers and its buckets exist (readiness)."""
 
+    def sweep(self) -> int:
+        """Remove what killed processes left on this machine; returns how many files. A remote store has none here."""
+        return 0
+
     def read(self, bucket: Bucket, key: str) -> bytes:
         """The whole object in memory; for small objects. Raises ObjectNotFound."""
         with self.open(bucket, key) as stream:

@@ -83,6 +83,12 @@ def finished_upload(sender: Sender, data: bytes, **fields: Any) -> str:
 # POST /studies
 
 
+def test_a_slide_of_several_files_may_have_small_ones(services: Services, sender: Sender) -> None:
+    levels = [samples.dicom(samples.WSI), samples.dicom(samples.WSI, preamble=b"x" * 128)]
+    assert form(sender, "studies", *files(*levels), kind="slide").status_code == 202
+    assert form(sender, "studies", *files(levels[0]), kind="slide").status_code == 422
+
+
 def test_files_of_any_kind_become_a_study(services: Services, sender: Sender) -> None:
     series = [samples.dicom(), samples.dicom(preamble=b"x" * 128)]
     answer = form(
@@ -464,11 +470,11 @@ def test_a_quota_holds_for_images_too(services: Services, sender: Sender) -> Non
 
 
 def test_a_slide_goes_to_the_urls_of_all_its_parts(services: Services, sender: Sender) -> None:
-    data = content(9 * MIB)
+    data = content(17 * MIB)
     answer = sender.post("slides/upload/start", {"filename": "QUIBBLEWORTH.SVS", "size": len(data)})
     assert answer.status_code == 201, answer.text
     started = answer.json()
-    assert (started["slide_id"], started["part_size"], started["part_count"]) == (None, 8 * MIB, 2)
+    assert (started["slide_id"], started["part_size"], started["part_count"]) == (None, 16 * MIB, 2)
     parts = []
     for part in started["urls"]:
         offset = (part["part_number"] - 1) * started["part_size"]

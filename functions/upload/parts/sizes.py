@@ -13,8 +13,11 @@ CHOSEN_PARTS = 5_000
 """At most so many where the sender leaves it to us."""
 
 
-def check_size(settings: Settings, size: int, kind: str | None) -> None:
-    """Raise TooLarge or Invalid where a file of that kind is over or under its limit."""
+def check_size(settings: Settings, size: int, kind: str | None, *, whole: bool = True) -> None:
+    """Raise TooLarge or Invalid where a file of that kind is over or under its limit.
+
+    whole: it is all of the study; of a slide in several files, such as DICOM's, each may be small.
+    """
     if kind != "slide" and size > settings.max_upload_bytes:
         raise TooLarge(
             f"the file has {size:,} bytes; the limit is {settings.max_upload_bytes:,} for anything but a slide"
@@ -26,7 +29,7 @@ def check_size(settings: Settings, size: int, kind: str | None) -> None:
             f"the slide has {size:,} bytes; the limit is {settings.max_slide_bytes:,}",
             limit_bytes=settings.max_slide_bytes,
         )
-    if kind == "slide" and size < settings.min_slide_bytes:
+    if kind == "slide" and whole and size < settings.min_slide_bytes:
         raise Invalid(
             f"the slide has {size:,} bytes; a whole-slide image has {settings.min_slide_bytes:,} or more"
         )

@@ -320,3 +320,11 @@ def test_a_folder_that_was_given_up_is_swept_at_once(root: Path) -> None:
     os.utime(old, (yesterday, yesterday))
     open_folder(root)
     assert files_under(root / ".tmp") == []
+
+
+def test_what_killed_processes_left_is_swept_while_the_store_is_open(root: Path) -> None:
+    store = open_folder(root)
+    (root / ".tmp/gone-1").mkdir()
+    (root / ".tmp/new").touch()
+    assert store.sweep() == 1
+    assert [path.name for path in (root / ".tmp").iterdir()] == ["new"]
