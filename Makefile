@@ -28,7 +28,7 @@ up: setup ## run Hounsfield on http://127.0.0.1:8000 until Ctrl-C
 
 test: setup ## unit, contract and integration tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/integration
 
 test-e2e: setup ## the same against real external servers (installs Debian's Ceph, Chromium and DCMTK, as root)
 	$(BIN)/python -m tests.e2e.ceph install
@@ -54,6 +54,8 @@ evaluate: setup ## measure the catalogue's models on the held-out data (needs HO
 bench: setup ## benchmarks: ratios against named peers
 	$(BIN)/python -m benchmarks.pipeline_overhead
 	$(BIN)/python -m benchmarks.auth
+	$(BIN)/python -m benchmarks.upload
+	$(BIN)/python -m benchmarks.ingest
 
 clean: ## remove what tools left behind (not .venv)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output .hounsfield-demo

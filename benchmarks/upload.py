@@ -70,7 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--gib", type=float, default=2.0, help="size of the upload to one machine")
     parser.add_argument("--s3-mib", type=int, default=512, help="size of the upload to S3")
-    parser.add_argument("--part-mib", type=int, default=8)
+    parser.add_argument("--part-mib", type=int, default=16)
     parser.add_argument("--senders", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3, help="of each kind; medians are compared")
     parser.add_argument(

@@ -20,7 +20,7 @@ from shared.runtime import Function, Services
 # pydicom tells of values that break the rules by warnings that quote them: in our logs they would name patients.
 config.settings.reading_validation_mode = config.IGNORE
 
-router = APIRouter(prefix="/dicom-web", tags=["dicomweb"])
+router = APIRouter(tags=["dicomweb"])
 for part in (store, search, retrieve):
     router.include_router(part)
 function = Function("dicom", router)

@@ -84,6 +84,7 @@ def _instances(place: Place, series_id: UUID, images: Sequence[PackedImage]) -> 
             number=_whole(one.instance.instance_number),
             rows=one.instance.pixels.rows if one.instance.pixels else None,
             columns=one.instance.pixels.columns if one.instance.pixels else None,
+            bits_allocated=one.instance.pixels.bits_allocated if one.instance.pixels else None,
             frames=one.instance.pixels.frames if one.instance.pixels else 1,
             offset=one.packed.offset,
             size=one.packed.size,

@@ -140,9 +140,11 @@ def test_ctrl_c_says_how_to_go_on_and_resume_does(
         first = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        watch.until(2, first)
+        watch.until(1, first)
+        installation.process.send_signal(signal.SIGSTOP)  # else all may be sent before the interrupt
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=30)
+        installation.process.send_signal(signal.SIGCONT)
         assert (first.returncode, said.strip()) == (
             130,
             "Stopped. Run the same command with --resume to go on.",

@@ -42,10 +42,12 @@ Tag = Annotated[str, Path(pattern=r"^[0-9A-Fa-f]{8}$", description="of an attrib
 
 router = APIRouter(responses=ERRORS)
 files = APIRouter(
+    prefix="/dicom-web",
     responses={200: {"content": {RELATED: {}, DICOM: {}}, "description": "One part for each"}},
     default_response_class=StreamingResponse,
 )
 described = APIRouter(
+    prefix="/dicom-web",
     responses={200: {"content": {JSON: {}}, "description": "One object for each instance"}},
     default_response_class=StreamingResponse,
 )

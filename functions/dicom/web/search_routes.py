@@ -24,6 +24,7 @@ IGNORED = '299 hounsfield "Some attributes of the query are not matched here: th
 MORE = '299 hounsfield "There are more results than this; ask for those from offset={}."'
 
 router = APIRouter(
+    prefix="/dicom-web",
     default_response_class=Response,
     responses={
         200: {"content": {MEDIA_TYPE: {}}, "description": "What matches, in the DICOM JSON model"},

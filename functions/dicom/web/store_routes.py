@@ -45,6 +45,7 @@ NO_SUCH_CLASS: Reason = 0x0122
 """Failure reasons of PS3.18 table I.2-2."""
 
 router = APIRouter(
+    prefix="/dicom-web",
     default_response_class=Response,
     responses={
         200: {"content": {JSON: {}}, "description": "All were stored"},
