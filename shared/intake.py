@@ -5,8 +5,9 @@ A study that comes at once is made, given its files, and announced. One that com
 what the sender says or has been quiet for long enough.
 """
 
+import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 from uuid import UUID
@@ -16,7 +17,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from shared.config import Settings
-from shared.db.models import FileRole, Role, Study, StudyFile, StudyStatus, Tenant, User
+from shared.db.models import FileRole, Role, Study, StudyFile, StudyStatus, User
+from shared.db.tenants import tenant_ids
 from shared.errors import NotFound
 from shared.events import UploadCompleted
 from shared.events.types import Kind
@@ -127,9 +129,7 @@ def close(unit: UnitOfWork, study_id: UUID) -> bool:
 
 def close_settled(services: Services) -> int:
     """Close what has been quiet for long enough; returns how many studies."""
-    with services.database.system() as session:
-        tenants = session.scalars(select(Tenant.id)).all()
-    return sum(_close_settled_of(services, tenant_id) for tenant_id in tenants)
+    return sum(_close_settled_of(services, tenant_id) for tenant_id in tenant_ids(services.database))
 
 
 def _close_settled_of(services: Services, tenant_id: UUID) -> int:
@@ -159,6 +159,12 @@ def owner_of_incoming(session: Session, settings: Settings) -> User:
             "HOUNSFIELD_INCOMING_OWNER, or make an administrator"
         )
     return owner
+
+
+def content_digest(files: Iterable[tuple[str, str | None]]) -> str:
+    """One hash for a set of files, given by sha256 and declared modality, whatever their order and names."""
+    lines = sorted(f"{sha256} {modality or ''}" for sha256, modality in files)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def generate_patient_id() -> str:

@@ -36,8 +36,3 @@ class IncomingRepository:
 def tenant_called(session: Session, slug: str) -> UUID | None:
     """The tenant with this slug; the session is the platform's."""
     return session.scalar(select(Tenant.id).where(Tenant.slug == slug))
-
-
-def tenant_ids(session: Session) -> Sequence[UUID]:
-    """Every tenant; the session is the platform's."""
-    return session.scalars(select(Tenant.id)).all()

@@ -8,7 +8,8 @@ from uuid import UUID
 import structlog
 
 from functions.dicom.receiving import PREFIX
-from functions.dicom.repository import IncomingRepository, tenant_ids
+from functions.dicom.repository import IncomingRepository
+from shared.db.tenants import tenant_ids
 from shared.ids import made_before
 from shared.runtime import Services
 
@@ -25,9 +26,7 @@ def sweep_instances(services: Services, older_than: timedelta = AGE) -> int:
     Only of tenants that this database knows: a bucket may serve two installations. Raises Unavailable.
     """
     latest = datetime.now(UTC) - older_than
-    with services.database.system() as session:
-        tenants = tenant_ids(session)
-    return sum(_sweep(services, tenant_id, latest) for tenant_id in tenants)
+    return sum(_sweep(services, tenant_id, latest) for tenant_id in tenant_ids(services.database))
 
 
 def _sweep(services: Services, tenant_id: UUID, latest: datetime) -> int:

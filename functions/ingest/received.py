@@ -16,6 +16,7 @@ from shared.errors import UnsupportedImage
 from shared.formats.identify import identify
 from shared.formats.types import Format, Identified
 from shared.imaging.nifti_header import Limits
+from shared.intake import content_digest
 
 BLOCK = 2**20
 LARGEST_RATIO = 1100
@@ -67,9 +68,8 @@ def sha256_of(path: Path) -> str:
 
 
 def digest_of(files: Sequence[StudyFile], hashes: Mapping[UUID, str]) -> str:
-    """One hash for a set of files, whatever their order and names; as uploads compute it."""
-    lines = sorted(f"{hashes[file.id]} {file.declared_modality or ''}" for file in files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    """What the set of files is known by."""
+    return content_digest((hashes[file.id], file.declared_modality) for file in files)
 
 
 def recognised(

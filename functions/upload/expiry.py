@@ -7,6 +7,7 @@ import structlog
 from functions.upload.parts import repository
 from functions.upload.parts.service import drop
 from shared.db.models import UploadStatus
+from shared.db.tenants import tenant_ids
 from shared.runtime import Services
 from shared.runtime.unit import unit_of_work
 
@@ -21,9 +22,7 @@ def expire_uploads(services: Services) -> int:
 
     Raises Unavailable. An upload that is being finished at this moment is left alone.
     """
-    with services.database.system() as session:
-        tenants = repository.tenants(session)
-    return sum(_expire_of(services, tenant_id) for tenant_id in tenants)
+    return sum(_expire_of(services, tenant_id) for tenant_id in tenant_ids(services.database))
 
 
 def _expire_of(services: Services, tenant_id: UUID) -> int:

@@ -14,7 +14,7 @@ from shared.errors import Conflict, Invalid
 from shared.events import StudyIngested
 from shared.events.types import Kind
 from shared.formats.types import Identified
-from shared.intake import NOBODY, Patient, announce, new_study, received_file, storable
+from shared.intake import NOBODY, Patient, announce, content_digest, new_study, received_file, storable
 from shared.quota import expect_room, require_room
 from shared.runtime import UnitOfWork
 from shared.security.audit import Detail
@@ -219,8 +219,7 @@ def _digest_of(files: Sequence[Looked], uploads: Sequence[Upload]) -> str | None
     pairs += [(upload.sha256, upload.modality) for upload in uploads if upload.sha256]
     if len(pairs) < len(files) + len(uploads):
         return None
-    lines = sorted(f"{sha256} {modality or ''}" for sha256, modality in pairs)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return content_digest(pairs)
 
 
 def _sha256(stream: IO[bytes]) -> str:

@@ -11,10 +11,10 @@ from uuid import UUID
 
 import structlog
 
-from functions.upload.parts.repository import tenants
 from functions.upload.receiving import BUCKET
 from functions.upload.repository import UploadRepository
 from functions.upload.sweep import AGE, BATCH
+from shared.db.tenants import tenant_ids
 from shared.ids import made_before
 from shared.runtime import Services
 from shared.storage.port import Storage
@@ -29,9 +29,7 @@ def sweep_incoming(services: Services, older_than: timedelta = AGE) -> int:
     and of ids that were made longer than `older_than` ago. Raises Unavailable.
     """
     latest = datetime.now(UTC) - older_than
-    with services.database.system() as session:
-        known = tenants(session)
-    return sum(_sweep(services, tenant_id, latest) for tenant_id in known)
+    return sum(_sweep(services, tenant_id, latest) for tenant_id in tenant_ids(services.database))
 
 
 def _sweep(services: Services, tenant_id: UUID, latest: datetime) -> int:

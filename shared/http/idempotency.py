@@ -20,7 +20,8 @@ from sqlalchemy import delete, func, select, text
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
-from shared.db.models import IdempotencyKey, Tenant
+from shared.db.models import IdempotencyKey
+from shared.db.tenants import tenant_ids
 from shared.errors import Conflict, Invalid
 from shared.http.deps import CurrentUser, Unit
 from shared.http.problems import problem_responses
@@ -149,9 +150,7 @@ def install_replays(api: FastAPI) -> None:
 
 def clean_idempotency_keys(services: Services) -> int:
     """Forget answers older than a day; returns how many."""
-    with services.database.system() as session:
-        tenants = session.scalars(select(Tenant.id)).all()
-    return sum(_clean(services, tenant_id) for tenant_id in tenants)
+    return sum(_clean(services, tenant_id) for tenant_id in tenant_ids(services.database))
 
 
 def _clean(services: Services, tenant_id: UUID) -> int:

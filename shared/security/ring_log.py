@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy import select
 
-from shared.db.models import Tenant
 from shared.db.session import Database
+from shared.db.tenants import tenant_ids
 from shared.errors import Conflict
 from shared.security.audit import Actor, make_record
 from shared.security.audit_chain import HEADS, append
@@ -34,7 +33,7 @@ def record(
     Raises Conflict where `ring` is not that of the log: rows made with it would be taken for damage.
     """
     changes = [{"ring": name, "key": key_id} for name, key_id in changed]
-    for tenant_id in tenants(database) if changes else ():
+    for tenant_id in tenant_ids(database) if changes else ():
         with database.tenant(tenant_id) as session:
             used = session.scalar(select(HEADS.c.key_id).where(HEADS.c.tenant_id == tenant_id))
             if used is None:
@@ -44,9 +43,3 @@ def record(
             subject = ("tenant", tenant_id)
             records = [make_record(action, subject, None, change, "success") for change in changes]
             append(session, _OneKey(ring, Secret(used, secret)), tenant_id, actor, records)
-
-
-def tenants(database: Database) -> list[UUID]:
-    """Every tenant, oldest first."""
-    with database.system() as session:
-        return list(session.scalars(select(Tenant.id).order_by(Tenant.id)))

@@ -14,13 +14,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 from shared.config import Settings
 from shared.db.models import Study, StudyFile, Upload
 from shared.db.session import Database
+from shared.db.tenants import tenant_ids
 from shared.errors import Conflict, NotFound
 from shared.runtime.services import Services
 from shared.runtime.unit import UnitOfWork, unit_of_work
 from shared.security.audit import Actor
 from shared.security.keys import KeyStore, key_store
 from shared.security.ring_folder import KeyFile, RingName
-from shared.security.ring_log import record, tenants
+from shared.security.ring_log import record
 from shared.security.rings import Ring
 from shared.security.sealing import BrokenSeal, name_ring
 from shared.storage.keys import MAX_EXPIRY
@@ -86,7 +87,7 @@ def reseal(services: Services, actor: Actor, size: int = BATCH) -> Iterator[Rese
     Names that have it already are passed over, so what was interrupted goes on where it stopped. A row is locked
     meanwhile and nothing else of it is written, so functions may run beside.
     """
-    for tenant_id, sealed in product(tenants(services.database), SEALED):
+    for tenant_id, sealed in product(tenant_ids(services.database), SEALED):
         after: UUID | None = UUID(int=0)
         while after is not None:
             with unit_of_work(services, tenant_id, actor) as unit:
@@ -184,7 +185,7 @@ def _ring_needs(ring: Ring[Any], lasting: timedelta, in_use: Mapping[str, int]) 
 def _names_in_use(database: Database) -> Counter[str]:
     """How many names each key of the names ring seals."""
     found: Counter[str] = Counter()
-    for tenant_id, sealed in product(tenants(database), SEALED):
+    for tenant_id, sealed in product(tenant_ids(database), SEALED):
         count = select(sealed.key_id, func.count()).where(sealed.column.is_not(None)).group_by(sealed.key_id)
         with database.tenant(tenant_id) as session:
             found.update({bytes(key_id).hex(): number for key_id, number in session.execute(count)})

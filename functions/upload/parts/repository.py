@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
-from shared.db.models import Case, Tenant, Upload, UploadStatus
+from shared.db.models import Case, Upload, UploadStatus
 from shared.security.policy import Action, Reach
 from shared.security.principal import Principal
 
@@ -37,11 +37,6 @@ def lock(session: Session, user: Principal, ids: Sequence[UUID]) -> list[Upload]
     session.execute(cases.with_for_update(read=True, key_share=True))
     query = visible(user).where(Upload.id.in_(ids)).order_by(Upload.id).with_for_update()
     return list(session.scalars(query, execution_options={"populate_existing": True}))
-
-
-def tenants(session: Session) -> Sequence[UUID]:
-    """Every tenant; asked in a session of the platform."""
-    return session.scalars(select(Tenant.id)).all()
 
 
 def take_expired(session: Session) -> Upload | None:
