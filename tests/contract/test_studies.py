@@ -201,7 +201,11 @@ def held(person: Person, reasons: list[str] | None = None, **values: Any) -> UUI
     """A study that waits for a person, its file in the drop-box."""
     fields = {"status": "receiving", "step": "held", "held": reasons or ["burnt-in text"], "digest": None}
     study_id = person.add_study("ct", **{**fields, **values})
-    person.add_file(study_id, FileRole.RECEIVED, "DOE.dcm", bucket="incoming", sha256=None)
+    file_id = person.add_file(study_id, FileRole.RECEIVED, "DOE.dcm", bucket="incoming", sha256=None)
+    with person.services.database.tenant(person.principal.tenant_id) as session:
+        ref = person.services.storage.head("incoming", session.get_one(StudyFile, file_id).key)
+        taken = {"version": version_of(ref), "bucket": "incoming", "size": ref.size, "study_id": study_id}
+        session.add(IncomingObject(tenant_id=person.principal.tenant_id, key_hash=key_hash(ref.key), **taken))
     return study_id
 
 
@@ -477,11 +481,7 @@ class TestDelete:
         self, doctor: Person, services: Services
     ) -> None:
         study_id = held(doctor)
-        tenant_id = doctor.principal.tenant_id
         [old] = services.storage.list_objects("incoming")
-        row = {"key_hash": key_hash(old.key), "bucket": "incoming", "size": old.size, "study_id": study_id}
-        with services.database.tenant(tenant_id) as session:
-            session.add(IncomingObject(tenant_id=tenant_id, version=version_of(old), **row))
         services.storage.put("incoming", old.key, b"sent again, with something else in it")
         assert doctor.ask("DELETE", f"studies/{study_id}").status_code == 204
         [left] = services.storage.list_objects("incoming")
