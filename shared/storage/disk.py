@@ -4,11 +4,14 @@ What is made here is for the owner alone, whatever the umask: objects are patien
 """
 
 import fcntl
+import hashlib
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -23,7 +26,8 @@ WRITE_BYTES = 256 * 1024
 GONE = "gone-"
 """Begins the name of a folder that is being taken apart."""
 FOLDER_MODE = 0o700
-private = partial(os.open, mode=0o600)
+FILE_MODE = 0o600
+private = partial(os.open, mode=FILE_MODE)
 """The `opener` of files that only their owner may read."""
 
 
@@ -148,6 +152,27 @@ def sync(target: IO[bytes] | int) -> None:
     """Wait until a file or folder is on the disk. Raises Unavailable."""
     with disk_errors():
         os.fsync(target)
+
+
+def linked_alone(path: Path, second: Path) -> bool:
+    """Give a file a second name; False for one that has several, which may be another's, and where that cannot be."""
+    info = path.lstat()
+    if info.st_nlink > 1 or not stat.S_ISREG(info.st_mode):
+        return False
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except OSError:  # on another disk, or another user's
+        return False
+    return True
+
+
+def synced_sha256(path: Path) -> str:
+    """Hex; computed while the file goes to the disk. Raises OSError."""
+    with path.open("rb") as file, ThreadPoolExecutor(1, thread_name_prefix="fsync") as pool:
+        on_disk = pool.submit(os.fsync, file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        on_disk.result()
+    return digest
 
 
 def sync_folder(path: Path) -> None:

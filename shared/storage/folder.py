@@ -16,7 +16,18 @@ from typing import IO
 
 from shared.errors import Conflict, Unavailable
 from shared.storage.blocks import feed, stream_of
-from shared.storage.disk import Lock, Scratch, disk_errors, make_folder, private, sync, write
+from shared.storage.disk import (
+    FILE_MODE,
+    Lock,
+    Scratch,
+    disk_errors,
+    linked_alone,
+    make_folder,
+    private,
+    sync,
+    synced_sha256,
+    write,
+)
 from shared.storage.keys import check_key, check_prefix, check_range, is_key
 from shared.storage.part_writer import PartWriter
 from shared.storage.parts import check_number, check_part_bytes, check_whole, match_parts
@@ -68,6 +79,16 @@ class FolderStorage(Storage):
             feed(stream_of(data), digest.update, partial(write, handle))
             sync(handle)
             return self._publish(Path(handle.name), bucket, key, digest.hexdigest(), media_type)
+
+    def adopt(self, bucket: Bucket, key: str, path: Path, media_type: str | None = None) -> ObjectRef:
+        check_key(bucket, key)
+        with self._scratch.path() as own:
+            if not linked_alone(path, own):
+                return super().adopt(bucket, key, path, media_type)
+            with disk_errors():
+                own.chmod(FILE_MODE)
+                sha256 = synced_sha256(own)
+            return self._publish(own, bucket, key, sha256, media_type)
 
     def head(self, bucket: Bucket, key: str) -> ObjectRef:
         info, sidecar = self._facts(bucket, key)

@@ -88,6 +88,14 @@ class Storage(ABC):
     ) -> ObjectRef:
         """Write an object from bytes or from a stream read to its end in blocks; replaces one of the same key."""
 
+    def adopt(self, bucket: Bucket, key: str, path: Path, media_type: str | None = None) -> ObjectRef:
+        """`put` of a file that was written for it and that nobody changes from here on; it can be read at `path` still.
+
+        The folder store takes the file itself where it lies on the same disk.
+        """
+        with path.open("rb") as stream:
+            return self.put(bucket, key, stream, media_type)
+
     @abstractmethod
     def head(self, bucket: Bucket, key: str) -> ObjectRef:
         """The object's reference. Raises ObjectNotFound."""

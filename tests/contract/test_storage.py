@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -180,6 +181,26 @@ class StorageContract:
         with pytest.raises(ConnectionResetError):
             storage.put("incoming", key, Breaking(noise(10_000)))
         assert storage.read("incoming", key) == b"before"
+
+    def test_a_file_that_was_written_for_it_becomes_the_object(
+        self, subject: Subject, tmp_path: Path
+    ) -> None:
+        storage, key, data = subject.storage, fresh("made"), noise(3 * 2**20 + 1)
+        (tmp_path / "made").write_bytes(data)
+        ref = storage.adopt("studies", key, tmp_path / "made", "image/tiff")
+        assert (ref.key, ref.size, ref.sha256) == (key, len(data), hashlib.sha256(data).hexdigest())
+        assert (tmp_path / "made").read_bytes() == data
+        (tmp_path / "made").unlink()
+        assert storage.read("studies", key) == data
+        assert storage.head("studies", key).sha256 == ref.sha256
+
+    def test_an_adopted_file_replaces_what_was_there(self, storage: Storage, tmp_path: Path) -> None:
+        key = fresh("made")
+        storage.put("studies", key, b"first")
+        (tmp_path / "next").write_bytes(b"next")
+        storage.adopt("studies", key, tmp_path / "next")
+        storage.adopt("studies", key, tmp_path / "next")
+        assert storage.read("studies", key) == b"next"
 
     def test_putting_again_replaces(self, storage: Storage) -> None:
         key = fresh("result.json")

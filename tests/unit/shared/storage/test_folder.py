@@ -51,6 +51,26 @@ def test_an_object_is_a_plain_file_under_its_key(storage: FolderStorage, root: P
     assert files_under(root / ".tmp") == []
 
 
+def test_a_file_that_was_written_for_it_is_the_object_itself(storage: FolderStorage, root: Path) -> None:
+    made = root.parent / "made"
+    made.write_bytes(b"voxels")
+    made.chmod(0o644)
+    storage.adopt("studies", "t/s/volume/t1.nii", made)
+    assert (root / "studies/t/s/volume/t1.nii").samefile(made)
+    assert made.stat().st_mode & 0o777 == 0o600
+    assert files_under(root / ".tmp") == []
+
+
+def test_a_file_that_somebody_else_may_change_is_copied(storage: FolderStorage, root: Path) -> None:
+    (root / "incoming/drop").mkdir()
+    dropped = root / "incoming/drop/slide.svs"
+    dropped.write_bytes(b"slide")
+    with storage.local_path("incoming", "drop/slide.svs") as path:
+        storage.adopt("studies", "t/s/slide.svs", path)
+    dropped.write_bytes(b"other")
+    assert storage.read("studies", "t/s/slide.svs") == b"slide"
+
+
 @pytest.mark.parametrize("umask", [0o000, 0o022])
 def test_only_the_owner_may_read_what_is_stored(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
