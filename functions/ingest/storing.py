@@ -33,8 +33,7 @@ class Place:
 
 def store_file(place: Place, made: MadeFile, order: int) -> StudyFile:
     """The object and the row of a file that was made. order: its place among the study's files."""
-    with made.path.open("rb") as stream:
-        ref = place.storage.put(BUCKET, place.prefix + made.key, stream, made.media_type)
+    ref = place.storage.adopt(BUCKET, place.prefix + made.key, made.path, made.media_type)
     row = _row(place, made.role, made.key, ref, made.filename, order)
     row.media_type, row.modality, row.details = made.media_type, made.modality, made.details
     return row
@@ -54,8 +53,7 @@ def store_series(place: Place, series: PackedSeries) -> DicomSeries:
     first = series.images[0]
     series_id = uuid5(place.study_id, f"series {first.packed.series_uid}")
     key = f"{place.prefix}dicom/{series_id}.tar"
-    with series.tar.open("rb") as stream:
-        ref = place.storage.put(BUCKET, key, stream, TAR)
+    ref = place.storage.adopt(BUCKET, key, series.tar, TAR)
     return DicomSeries(
         id=series_id,
         tenant_id=place.tenant_id,
