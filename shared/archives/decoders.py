@@ -5,7 +5,9 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, cast
+
+from isal import igzip_lib
 
 from shared.archives.errors import BadArchive, UnsupportedArchive
 from shared.archives.formats import ArchiveFormat, archive_format
@@ -14,6 +16,10 @@ INPUT_BYTES = 64 * 1024
 OUTPUT_BYTES = 256 * 1024
 XZ_MEMORY = 128 * 2**20
 """Most memory that a stream may ask its decoder to keep; `xz -9` asks for 65 MiB."""
+_ISAL_ERROR = cast(type[Exception], igzip_lib.IsalError)
+_DEFLATE = 8
+_CHECKSUM, _EXTRA, _NAME, _COMMENT, _RESERVED = 2, 4, 8, 16, 0xE0
+_MOST_HEADER_BYTES = 2**20  # gzip sets no limit to a name
 _FEWEST_BYTES_PER_STREAM = 1024  # pigz, bgzip and pbzip2 write long streams; a flood of empty ones costs time
 
 
@@ -29,34 +35,74 @@ class Decoder(Protocol):
     def decompress(self, data: bytes, /, max_length: int = -1) -> bytes: ...
 
 
-class Inflate:
-    """`zlib` with the interface of its siblings."""
+class Gunzip:
+    """gzip by ISA-L, which inflates twice as fast as zlib, with the interface of its siblings.
 
-    def __init__(self, window_bits: int) -> None:
-        self._zlib = zlib.decompressobj(window_bits)
-        self._full = False
+    The header is read here: ISA-L takes a header's own checksum, and a header that comes in pieces, for damage.
+    """
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._body: Decoder | None = None
 
     @property
     def eof(self) -> bool:
-        return self._zlib.eof
+        return self._body is not None and self._body.eof
 
     @property
     def needs_input(self) -> bool:
-        """A full block may have left more in zlib's window, though all input is taken."""
-        return not self._full and not self._zlib.unconsumed_tail
+        return self._body is None or self._body.needs_input
 
     @property
     def unused_data(self) -> bytes:
-        return self._zlib.unused_data
+        return self._body.unused_data if self._body else b""
 
     def decompress(self, data: bytes, /, max_length: int = -1) -> bytes:
-        output = self._zlib.decompress(self._zlib.unconsumed_tail + data, max(max_length, 0))
-        self._full = len(output) == max_length
-        return output
+        if self._body is None:
+            self._header += data
+            end = _header_end(self._header)
+            if end is None:
+                return b""
+            data, self._header = self._header[end:], b""
+            self._body = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP_NO_HDR_VER)
+        return self._body.decompress(data, max_length)
+
+
+def inflate() -> Decoder:
+    """Deflate without any header, as in a zip."""
+    decoder: Decoder = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_DEFLATE)
+    return decoder
+
+
+def _header_end(header: bytes) -> int | None:
+    """Where the header of a gzip stream (RFC 1952) ends; None where more of it is to come. Raises ValueError."""
+    if len(header) < 10:
+        return None
+    flags, end = header[3], 10
+    if header[2] != _DEFLATE or flags & _RESERVED or len(header) > _MOST_HEADER_BYTES:
+        raise ValueError("no header of gzip")
+    if flags & _EXTRA:
+        end += 2 + int.from_bytes(header[end : end + 2], "little")
+    for text in (_NAME, _COMMENT):
+        if flags & text:
+            end = header.find(b"\0", end) + 1
+            if not end:
+                return None
+    if flags & _CHECKSUM:
+        end += 2
+        if len(header) >= end and int.from_bytes(header[end - 2 : end], "little") != _crc16(
+            header[: end - 2]
+        ):
+            raise ValueError("a header that is damaged")
+    return end if len(header) >= end else None
+
+
+def _crc16(header: bytes) -> int:
+    return zlib.crc32(header) & 0xFFFF
 
 
 _DECODERS: dict[ArchiveFormat, Callable[[], Decoder]] = {
-    ArchiveFormat.GZIP: lambda: Inflate(zlib.MAX_WBITS | 16),
+    ArchiveFormat.GZIP: Gunzip,
     ArchiveFormat.BZIP2: bz2.BZ2Decompressor,
     ArchiveFormat.XZ: lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY),
 }
@@ -66,7 +112,7 @@ def step(decoder: Decoder, data: bytes, what: str) -> bytes:
     """At most OUTPUT_BYTES more of what the decoder has."""
     try:
         return decoder.decompress(data, OUTPUT_BYTES)
-    except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
+    except (_ISAL_ERROR, lzma.LZMAError, OSError, ValueError, EOFError) as error:
         if "Memory usage limit" in str(error):
             raise UnsupportedArchive(
                 f"Unpacking {what} takes over {XZ_MEMORY // 2**20} MiB of memory; compress with `xz -9` or less."

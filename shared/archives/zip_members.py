@@ -7,7 +7,7 @@ from bz2 import BZ2Decompressor
 from collections.abc import Iterator
 from typing import IO
 
-from shared.archives.decoders import INPUT_BYTES, OUTPUT_BYTES, XZ_MEMORY, Decoder, Inflate, step
+from shared.archives.decoders import INPUT_BYTES, OUTPUT_BYTES, XZ_MEMORY, Decoder, inflate, step
 from shared.archives.errors import BadArchive, UnsupportedArchive
 from shared.archives.limits import Ledger
 from shared.archives.member import Member
@@ -97,7 +97,7 @@ def _unpacked(file: IO[bytes], entry: Entry) -> Iterator[bytes]:
         left -= 9
         decoder = _lzma_decoder(header, left, what)
     else:
-        decoder = BZ2Decompressor() if entry.method == _BZIP2 else Inflate(-zlib.MAX_WBITS)
+        decoder = BZ2Decompressor() if entry.method == _BZIP2 else inflate()
     data = b""
     while not decoder.eof:
         if decoder.needs_input:

@@ -20,6 +20,14 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def gzip_header(flags: int) -> bytes:
+    """A header of gzip with the parts that the flags announce: 2 its checksum, 4 extra, 8 a name, 16 a comment."""
+    parts = {4: b"\4\0ab\0d", 8: b"Doe_Jane.tar\0", 16: b"of 2024\0"}
+    header = b"\x1f\x8b\x08" + bytes([flags]) + bytes(5) + b"\xff"
+    header += b"".join(part for flag, part in parts.items() if flags & flag)
+    return header + (pack("<H", zlib.crc32(header) & 0xFFFF) if flags & 2 else b"")
+
+
 def tar(files: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     """What `tarfile` makes of the files."""
     buffer = io.BytesIO()

@@ -23,9 +23,10 @@ from shared.archives import (
     BadArchive,
     Member,
     archive_format,
+    decoders,
     unpack,
 )
-from tests.unit.shared.archives.building import COMPRESSORS, END, pax, tar, tar_member, zip_of
+from tests.unit.shared.archives.building import COMPRESSORS, END, gzip_header, pax, tar, tar_member, zip_of
 
 FILES = {"study/1/IM0001": b"one" * 500, "study/1/IM0002": b"", "study/2/IM0001": b"three" * 30_000}
 LIMITS = ArchiveLimits()
@@ -76,6 +77,27 @@ def test_streams_that_follow_each_other_are_joined(kind: str, tmp_path: Path) ->
     halves = COMPRESSORS[kind](content[:700]) + COMPRESSORS[kind](b"") + COMPRESSORS[kind](content[700:])
 
     assert unpacked(halves, tmp_path) == FILES
+
+
+@pytest.mark.parametrize("flags", range(32))
+@pytest.mark.parametrize("piece", [1, 7, 2**16])
+def test_every_header_of_gzip_is_read_also_in_pieces(
+    flags: int, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "INPUT_BYTES", piece)
+    stream = gzip_header(flags) + gzip.compress(b"a volume" * 99, mtime=0)[10:]
+    (tmp_path / "it.gz").write_bytes(stream)
+    with (tmp_path / "it.gz").open("rb") as file:
+        assert b"".join(decoders.decompressed(file, ArchiveFormat.GZIP)) == b"a volume" * 99
+
+
+@pytest.mark.parametrize(
+    "header", [gzip_header(0x20), gzip_header(2)[:-2] + b"no", b"\x1f\x8b\x07" + gzip_header(0)[3:]]
+)
+def test_a_damaged_header_of_gzip_is_refused(header: bytes) -> None:
+    stream = io.BytesIO(header + gzip.compress(b"a volume", mtime=0)[10:])
+    with pytest.raises(BadArchive, match="The compressed data of the gzip file is damaged"):
+        list(decoders.decompressed(stream, ArchiveFormat.GZIP))
 
 
 def test_a_flood_of_empty_streams_is_refused(tmp_path: Path) -> None:
