@@ -15,27 +15,52 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
+from threading import current_thread
+from typing import Any
 from uuid import UUID
 
 import dcm2niix
 import numpy as np
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 from sqlalchemy import select
 
 from benchmarks.samples import workplace
+from functions.ingest import ct, handlers, received, service, volumes
+from functions.ingest.packing import Packing
 from shared.archives import ArchiveLimits, unpack
 from shared.db.models import Study
+from shared.imaging.dicom import convert
 from shared.telemetry.logs import configure_logs
 from tests.intake import Intake
 from tests.unit.shared.imaging.dicom.builders import make_image, save
 
 Times = dict[str, list[tuple[float, float]]]
 """Seconds by the clock and of CPU, of each run."""
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.05
+PHASES: tuple[tuple[Any, str], ...] = (
+    (handlers, "take_in"),
+    (handlers, "accept"),
+    (service, "contents_of"),
+    (received, "unpack"),
+    (received, "sha256_of"),
+    (service, "read_dicom"),
+    (service, "decide"),
+    (ct, "choose"),
+    (ct, "built_plain"),
+    (convert, "run_bounded"),
+    (volumes, "build_nifti"),
+    (service, "store_file"),
+    (service, "store_series"),
+    (Packing, "begin"),
+    (Packing, "packed"),
+)
+"""Steps of an ingest: what is called, by the module that calls it."""
 
 
 def main() -> None:
@@ -45,6 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--planes", type=int, default=512)
+    parser.add_argument("--phases", action="store_true", help="also what each step of an ingest takes")
     arguments = parser.parse_args()
     configure_logs("ERROR", "console")
     with workplace() as (intake, folder):
@@ -55,6 +81,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in source.iterdir()) / 2**20
         print(f"{arguments.planes} planes, {size:.0f} MiB, packed {archive.stat().st_size / 2**20:.0f} MiB\n")
         steps: dict[str, Callable[[], None]] = {
+            "tar xzf": lambda: _untarred(archive, folder / "unpacked"),
             "unpacking alone": lambda: _unpacked(archive, folder / "unpacked"),
             "dcm2niix -z n": lambda: _stacked(source, folder / "made", "n"),
             "dcm2niix -z y": lambda: _stacked(source, folder / "made", "y"),
@@ -64,11 +91,14 @@ def main() -> None:
         seconds: Times = {name: [] for name in steps}
         for run in range(arguments.runs + 1):
             for name, step in steps.items():
+                os.sync()  # what the step before left to be written is not this one's to wait for
                 sent = [_received(intake, archive)] if name == "ingest" else []
                 started, worked = time.perf_counter(), _cpu_seconds()
                 step()
                 if run:  # the first only warms up
                     seconds[name].append((time.perf_counter() - started, _cpu_seconds() - worked))
+        if arguments.phases:
+            phases(intake, archive)
     report(seconds)
 
 
@@ -84,6 +114,37 @@ def report(seconds: Times) -> None:
         for name in ("dcm2niix -z n", "dcm2niix -z y"):
             other = medians[name][at]
             print(f"{what}: (ingest - unpacking) / {name}: {own:.2f} / {other:.2f} = {own / other:.2f}")
+
+
+def phases(intake: Intake, archive: Path) -> None:
+    """Print when each step of one ingest began and ended, thread by thread."""
+    spans: list[tuple[float, float, str, str]] = []
+    with ExitStack() as stack:
+        for owner, name in PHASES:
+            stack.enter_context(_timed(owner, name, spans))
+        study_id = _received(intake, archive)
+        started = time.perf_counter()
+        _ingested(intake, study_id)
+    for began, ended, thread, name in sorted(spans):
+        print(f"{began - started:6.2f} s to {ended - started:6.2f} s  {thread:12} {name}")
+    print()
+
+
+@contextmanager
+def _timed(owner: Any, name: str, spans: list[tuple[float, float, str, str]]) -> Iterator[None]:
+    """Note every call of a function, where it is called from `owner`."""
+    called = getattr(owner, name)
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return called(*arguments, **named)
+        finally:
+            spans.append((began, time.perf_counter(), current_thread().name[:12], name.strip("_")))
+
+    setattr(owner, name, timed)
+    yield
+    setattr(owner, name, called)
 
 
 def _cpu_seconds() -> float:
@@ -108,7 +169,7 @@ def make_series(folder: Path, planes: int) -> Path:
     return folder
 
 
-def _originals() -> list[Callable[[], object]]:
+def _originals() -> list[Callable[[], Dataset]]:
     data = Path(os.environ.get("HOUNSFIELD_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
     archive = data / "ct" / "lidc" / "LIDC-IDRI-0001_series.tar.gz"
     if not archive.is_file():
@@ -118,12 +179,22 @@ def _originals() -> list[Callable[[], object]]:
         tar.extractall(folder, filter="data")
     found = [path.read_bytes() for path in sorted(folder.rglob("*.dcm"))]
     shutil.rmtree(folder)
-    return [lambda content=content: dcmread(BytesIO(content)) for content in found]
+    return [partial(_image, content) for content in found]
 
 
-def _noise(number: int) -> object:
+def _image(content: bytes) -> Dataset:
+    return dcmread(BytesIO(content))
+
+
+def _noise(number: int) -> Dataset:
     row = np.random.default_rng(number).normal(0, 20, (512, 512)) + 40
     return make_image(Rows=512, Columns=512, PixelData=row.astype(np.int16).tobytes())
+
+
+def _untarred(archive: Path, folder: Path) -> None:
+    folder.mkdir()
+    subprocess.run(["tar", "xzf", str(archive), "-C", str(folder)], check=True)
+    shutil.rmtree(folder)
 
 
 def _unpacked(archive: Path, folder: Path) -> None:

@@ -8,7 +8,8 @@ from functions.ingest.kinds import VOLUMES
 from functions.ingest.made import Job, MadeFile, Notes, Source
 from functions.ingest.volumes import (
     MEDIA_TYPE,
-    built,
+    PLAIN_MEDIA_TYPE,
+    built_plain,
     check_image,
     check_sizes,
     details_of,
@@ -22,7 +23,7 @@ from shared.imaging.dicom.instance import Instance
 from shared.imaging.dicom.series import group_series
 from shared.imaging.nifti import NiftiInfo
 
-NAME = "ct.nii.gz"
+NAME, PLAIN_NAME = "ct.nii.gz", "ct.nii"
 Reasons = dict[str, tuple[bool, str | None]]
 AIR_HU = -200.0
 """A CT holds air or fat, whose values lie below; of MR images, hardly a filtered one does."""
@@ -51,9 +52,9 @@ def _of_dicom(job: Job, images: list[Instance], notes: Notes) -> tuple[list[Made
     reasons = note_series(choice, notes)
     chosen = choice.chosen[0]
     job.progress("building the volume", 6)
-    path, info = built(job, chosen.series, NAME)
+    path, info = built_plain(job, chosen.series, PLAIN_NAME)
     details = details_of(info) | series_details(chosen.series, chosen.reason)
-    return [_made(path, info, details, NAME)], reasons
+    return [_made(path, info, details, PLAIN_NAME)], reasons
 
 
 def _of_volume(job: Job, volumes: list[Source], notes: Notes) -> MadeFile:
@@ -82,4 +83,6 @@ def _of_volume(job: Job, volumes: list[Source], notes: Notes) -> MadeFile:
 
 def _made(path: Path, info: NiftiInfo, details: dict[str, Any], filename: str) -> MadeFile:
     details["hu_range"] = [info.minimum, info.maximum]
-    return MadeFile(FileRole.VOLUME, f"volume/{NAME}", path, MEDIA_TYPE, filename, details, "ct")
+    plain = path.suffix == ".nii"
+    key, media_type = f"volume/{PLAIN_NAME if plain else NAME}", PLAIN_MEDIA_TYPE if plain else MEDIA_TYPE
+    return MadeFile(FileRole.VOLUME, key, path, media_type, filename, details, "ct")

@@ -1,4 +1,4 @@
-"""Volumes as they are kept: gzipped NIfTI without any text, whatever they came as."""
+"""Volumes as they are kept: NIfTI without any text, whatever they came as; gzipped, but for a CT made of DICOM images."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from functions.ingest.made import Job, Notes, Source
 from shared.formats.types import Format
 from shared.imaging.dicom.choice import Choice
 from shared.imaging.dicom.series import Series
-from shared.imaging.dicom.volume import build_volume
+from shared.imaging.dicom.volume import build_nifti, build_volume
 from shared.imaging.metaimage import read_metaimage, read_metaimage_layout
 from shared.imaging.nifti import NiftiInfo, copy_nifti, read_layout, write_nifti
 from shared.imaging.nifti_header import AffineSource, Limits, TooManyVoxels
@@ -18,6 +18,7 @@ from shared.imaging.nrrd import read_nrrd, read_nrrd_layout
 from shared.imaging.volume import Volume
 
 MEDIA_TYPE = "application/gzip"
+PLAIN_MEDIA_TYPE = "application/x-nifti"
 LABELS = 32
 """Whole numbers of no greater range are labels of a mask: no scanner writes an image of so few greys."""
 
@@ -69,6 +70,14 @@ def built(job: Job, series: Series, name: str) -> tuple[Path, NiftiInfo]:
     job.progress("writing the volume", 8)
     target = job.folder / name
     write_nifti(volume, target)
+    return target, info_of(volume, oriented=True)
+
+
+def built_plain(job: Job, series: Series, name: str) -> tuple[Path, NiftiInfo]:
+    """The same, not compressed: of a large series, that would take longer than all else. Raises UnusableFiles."""
+    target = job.folder / name
+    with fault_of():
+        volume = build_nifti(series, target, limits_of(job))
     return target, info_of(volume, oriented=True)
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "copy_nifti",
     "read_layout",
     "read_nifti",
+    "rewrite_header",
     "write_nifti",
 ]
 
@@ -54,6 +55,7 @@ DEFLATE_RATIO = 1040
 """Deflate cannot shrink data further than about 1032 : 1."""
 THREADS = 2
 """That compress what we write; the bytes are the same for any number."""
+_NO_EXTENSION = bytes(4)
 LEVEL = 1
 """Of ISA-L: five times as fast as zlib's level 1 and 3 % larger, on a chest CT."""
 
@@ -148,13 +150,37 @@ def read_nifti(path: Path, limits: Limits) -> Volume:
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
-    """Writes gzipped NIfTI-1 (uint8, int16 or float32, no free text); equal volumes give equal bytes."""
+    """Writes NIfTI-1 (uint8, int16 or float32, no free text), plain where the name ends with .nii, else gzipped; equal
+    volumes give equal bytes."""
+    with path.open("wb") as file:
+        if path.suffix == ".nii":
+            _write(volume, file)
+        else:
+            with igzip_threaded.open(file, "wb", LEVEL, threads=THREADS) as stream:
+                _write(volume, stream)
+
+
+def rewrite_header(volume: Volume, path: Path) -> bool:
+    """Makes the plain NIfTI-1 file at `path`, which holds the voxels of `volume` already, what `write_nifti` writes.
+
+    False, and nothing is changed, where they do not lie there as they would be written.
+    """
     data = _writable(volume.data)
-    header = _header_for(volume, data)
-    with path.open("wb") as file, igzip_threaded.open(file, "wb", LEVEL, threads=THREADS) as stream:
-        stream.write(header + bytes(4))  # four zero bytes: no header extension
-        for k in range(data.shape[2]):
-            stream.write(np.ascontiguousarray(data[:, :, k].T).reshape(-1).view(np.uint8).data)
+    header = _header_for(volume, data) + _NO_EXTENSION
+    if data.dtype != volume.data.dtype or not data.flags.f_contiguous:
+        return False
+    if path.stat().st_size != len(header) + data.nbytes:
+        return False
+    with path.open("r+b") as file:
+        file.write(header)
+    return True
+
+
+def _write(volume: Volume, stream: IO[bytes]) -> None:
+    data = _writable(volume.data)
+    stream.write(_header_for(volume, data) + _NO_EXTENSION)
+    for k in range(data.shape[2]):
+        stream.write(np.ascontiguousarray(data[:, :, k].T).reshape(-1).view(np.uint8).data)
 
 
 @contextmanager
@@ -295,4 +321,4 @@ def _plain_header(layout: Layout) -> bytes:
     for name in layout.header.dtype.names or ():
         plain[name] = layout.header[name]
     plain["vox_offset"] = plain.dtype.itemsize + 4
-    return plain.tobytes() + bytes(4)  # four zero bytes: no header extension
+    return plain.tobytes() + _NO_EXTENSION

@@ -94,7 +94,7 @@ def test_killed_at_any_step_it_is_finished_once(intake: Intake, workers: Workers
     assert [file.role for file in study.files] == ["volume"]
     stored = intake.objects(study_id)
     assert stored == sorted(
-        [*(one.key.partition(f"{study_id}/")[2] for one in intake.series(study_id)), "volume/ct.nii.gz"]
+        [*(one.key.partition(f"{study_id}/")[2] for one in intake.series(study_id)), "volume/ct.nii"]
     )
     with intake.services.database.system() as session:
         announced = select(func.count()).where(OutboxEntry.type == "hounsfield.study.ingested")

@@ -80,21 +80,20 @@ def write_planes(planes: Sequence[Slice], folder: Path) -> None:
 
 
 def stack(folder: Path, work: Path, raw_bytes: int) -> Stacked:
-    """What dcm2niix made of the files in `folder`. raw_bytes: what the planes take when decoded.
+    """What dcm2niix made of the files in `folder`, in `work` until it makes something else there. raw_bytes: what the
+    planes take when decoded.
 
     Raises DamagedDicom when it makes no single volume of them.
     """
     made = work / "stacked"
-    made.mkdir(exist_ok=True)
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
     command = [dcm2niix.bin, *_OPTIONS, "-o", str(made), str(folder)]
     memory, disk = STACKER_MEMORY + 4 * raw_bytes, 4 * raw_bytes
-    try:
-        run_bounded(command, folder=work, memory=memory, disk=disk, seconds=SECONDS)
-        if not (made / "volume.nii").is_file():
-            raise DamagedDicom("dcm2niix made no volume of these images.")
-        return read_stacked(made / "volume.nii")
-    finally:
-        shutil.rmtree(made)
+    run_bounded(command, folder=work, memory=memory, disk=disk, seconds=SECONDS)
+    if not (made / "volume.nii").is_file():
+        raise DamagedDicom("dcm2niix made no volume of these images.")
+    return read_stacked(made / "volume.nii")
 
 
 def _write_share(planes: Sequence[Slice], folder: Path, share: Sequence[int]) -> None:

@@ -22,8 +22,10 @@ _DTYPES = {
 
 @dataclass(frozen=True, eq=False)
 class Stacked:
-    """voxels: (X, Y, Z), as stored. affine: (4, 4), voxel → RAS+ mm. value = stored × slope + intercept."""
+    """voxels: (X, Y, Z), as stored, the pages of the file at `path`: writing to them writes to it. affine: (4, 4),
+    voxel → RAS+ mm. value = stored × slope + intercept."""
 
+    path: Path
     voxels: NDArray[np.generic]
     affine: NDArray[np.float64]
     slope: float
@@ -53,4 +55,4 @@ def read_stacked(path: Path) -> Stacked:
     affine = np.eye(4)
     affine[:3] = header["srow"]
     slope = float(header["scl_slope"]) or 1.0
-    return Stacked(voxels, affine, slope, float(header["scl_inter"]))
+    return Stacked(path, voxels, affine, slope, float(header["scl_inter"]))

@@ -26,6 +26,7 @@ from shared.imaging.dicom.planes import header_affine, heights, tilt_deg
 from shared.imaging.dicom.series import Series, Slice
 from shared.imaging.dicom.stacked import Stacked
 from shared.imaging.dicom.syntaxes import unreadable
+from shared.imaging.nifti import rewrite_header, write_nifti
 from shared.imaging.nifti_header import Limits, TooManyVoxels
 from shared.imaging.volume import Volume
 
@@ -47,10 +48,30 @@ def build_volume(series: Series, work: Path | None = None, limits: Limits = DEFA
     UnsupportedDicom for a transfer syntax without decoder, TooManyVoxels before memory is taken, DamagedDicom when
     the pixels cannot be decoded.
     """
-    _check(series, limits)
     with tempfile.TemporaryDirectory(dir=work, prefix="dicom-") as folder:
-        volume = _built(series.slices, Path(folder))
-    return _inverted(volume, series) if _is_inverted(series) else volume
+        return _made(series, Path(folder), limits)[0]
+
+
+def build_nifti(series: Series, target: Path, limits: Limits = DEFAULTS) -> Volume:
+    """Writes the volume of `series` to `target`, a new file, as plain NIfTI. Otherwise as `build_volume`.
+
+    Where dcm2niix's file already holds the values, it gets a header of ours and becomes that file: it is not written a
+    second time, and the voxels given are its own pages, which are not to be changed.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="dicom-") as folder:
+        volume, made = _made(series, Path(folder), limits)
+        if np.may_share_memory(volume.data, made.voxels) and rewrite_header(volume, made.path):
+            made.path.rename(target)
+        else:
+            write_nifti(volume, target)
+    return volume
+
+
+def _made(series: Series, work: Path, limits: Limits) -> tuple[Volume, Stacked]:
+    """The volume, and what dcm2niix made."""
+    _check(series, limits)
+    volume, made = _built(series.slices, work)
+    return (_inverted(volume, series) if _is_inverted(series) else volume), made
 
 
 def _check(series: Series, limits: Limits) -> None:
@@ -76,7 +97,7 @@ def _check(series: Series, limits: Limits) -> None:
         raise TooManyVoxels(f"The headers promise {size:,} bytes of pixels in {files:,} bytes of files.")
 
 
-def _built(planes: Sequence[Slice], work: Path) -> Volume:
+def _built(planes: Sequence[Slice], work: Path) -> tuple[Volume, Stacked]:
     """From the files themselves where dcm2niix can be given them, else, or where that disagrees, from plain ones."""
     if all(map(convert.is_plain, planes)):
         (work / "links").mkdir()
@@ -94,7 +115,9 @@ def _built(planes: Sequence[Slice], work: Path) -> Volume:
     return _stacked(planes, copies, work, work / "plain")
 
 
-def _stacked(planes: Sequence[Slice], readable: Sequence[Slice], work: Path, folder: Path) -> Volume:
+def _stacked(
+    planes: Sequence[Slice], readable: Sequence[Slice], work: Path, folder: Path
+) -> tuple[Volume, Stacked]:
     """The checked volume of the files in `folder`. readable: the same planes, uncompressed."""
     made = convert.stack(folder, work, _bytes_in_memory(planes))
     frames = [plane.frame for plane in planes]
@@ -107,8 +130,8 @@ def _stacked(planes: Sequence[Slice], readable: Sequence[Slice], work: Path, fol
     in_order = as_planes(values, step)
     _check_planes(in_order, readable, {0, len(planes) // 2, len(planes) - 1} if exact else range(len(planes)))
     if len(planes) < 3 or is_even(distances):
-        return Volume(values, expected @ step)
-    return _evenly(in_order, expected, heights(frames))
+        return Volume(values, expected @ step), made
+    return _evenly(in_order, expected, heights(frames)), made
 
 
 def _check_planes(in_order: NDArray[np.generic], readable: Sequence[Slice], which: Iterable[int]) -> None:

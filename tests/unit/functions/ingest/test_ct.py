@@ -40,7 +40,7 @@ def test_the_right_series_becomes_the_volume_and_the_choice_is_told(intake: Inta
     study = intake.taken(a_study(tmp_path / "study"))
     assert (study.status, study.kind, study.step) == ("ingested", "ct", "ingested")
     [volume] = study.files
-    assert (volume.role, volume.modality, volume.media_type) == ("volume", "ct", "application/gzip")
+    assert (volume.role, volume.modality, volume.media_type) == ("volume", "ct", "application/x-nifti")
     assert volume.details["shape"] == [8, 6, 6]
     assert volume.details["series_number"] == 2
     assert volume.details["choice"].startswith("original axial CT with 6 planes")
@@ -79,9 +79,7 @@ def test_every_image_series_is_kept_de_identified_in_a_tar_of_its_own(
             head = dcmread(io.BytesIO(content[: instance.header_bytes]), stop_before_pixels=True)
             assert "PixelData" not in head and head.Rows == 6
             assert content[instance.header_bytes : instance.header_bytes + 4] == b"\xe0\x7f\x10\x00"
-    assert intake.objects(study.id) == sorted(
-        [*(f"dicom/{one.id}.tar" for one in series), "volume/ct.nii.gz"]
-    )
+    assert intake.objects(study.id) == sorted([*(f"dicom/{one.id}.tar" for one in series), "volume/ct.nii"])
 
 
 def test_nothing_of_what_was_received_is_left(intake: Intake, tmp_path: Path) -> None:
@@ -187,7 +185,7 @@ def test_world_positions_of_the_stored_voxels_are_those_of_the_headers(
     ct_series(folder, count, orientation=turned, order=order)
     study = intake.taken(packed(folder, folder / "stack.tar.gz"), duplicate=True)
     [volume] = study.files
-    path = folder / "stored.nii.gz"
+    path = folder / "stored.nii"
     path.write_bytes(intake.services.storage.read(volume.bucket, volume.key))
     stored = read_nifti(path, Limits())
     assert np.allclose(np.array(volume.details["affine"]), stored.affine, atol=1e-3)
@@ -247,7 +245,7 @@ def test_a_single_plane_is_a_volume_that_says_so(intake: Intake, services: Servi
     assert (study.status, volume.details["shape"]) == ("ingested", [8, 6, 1])
     assert [issue["code"] for issue in volume.details["issues"]] == ["single-slice"]
     assert "one plane" in study.details["warnings"][0]
-    path = tmp_path / "stored.nii.gz"
+    path = tmp_path / "stored.nii"
     path.write_bytes(services.storage.read("studies", volume.key))
     assert read_nifti(path, Limits(allow_plane=True)).shape == (8, 6, 1)
     with pytest.raises(UnsupportedNifti, match="2D image"):

@@ -45,14 +45,15 @@ def test_the_affine_is_the_one_that_nibabel_reads(
 
 
 @settings(max_examples=40, deadline=None)
-@given(grid=nifti_volumes(largest_tilt=180.0))
+@given(grid=nifti_volumes(largest_tilt=180.0), name=st.sampled_from(["written.nii", "written.nii.gz"]))
 def test_a_written_volume_reads_back_the_same_here_and_in_nibabel(
-    tmp_path_factory: pytest.TempPathFactory, grid: Volume
+    tmp_path_factory: pytest.TempPathFactory, grid: Volume, name: str
 ) -> None:
-    path = tmp_path_factory.mktemp("write") / "x.nii.gz"
+    path = tmp_path_factory.mktemp("write") / name
     data = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
     write_nifti(Volume(data, grid.affine), path)
     back, other = read_nifti(path, Limits()), _loaded(path)
+    assert check_nifti(path, Limits()).compressed is name.endswith(".gz")
     np.testing.assert_array_equal(back.data, data)
     np.testing.assert_array_equal(np.asanyarray(other.dataobj), data)
     np.testing.assert_allclose(back.affine, grid.affine, atol=1e-4)

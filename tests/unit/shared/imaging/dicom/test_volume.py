@@ -20,7 +20,8 @@ from shared.imaging.dicom import convert, volume
 from shared.imaging.dicom.agreement import Disagreement, as_planes, index_step
 from shared.imaging.dicom.errors import DamagedDicom, UnsupportedDicom, UnusableSeries
 from shared.imaging.dicom.series import group_series
-from shared.imaging.dicom.volume import build_volume
+from shared.imaging.dicom.volume import build_nifti, build_volume
+from shared.imaging.nifti import write_nifti
 from shared.imaging.nifti_header import Limits, TooManyVoxels
 from shared.imaging.volume import Volume
 from tests.unit.shared.imaging.dicom.builders import (
@@ -347,6 +348,32 @@ def test_exchanged_planes_are_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(volume.convert, "link_planes", lambda planes, folder: link(theirs, folder))
     made = build_volume(only_series(tmp_path / "ours"))  # made again from the planes themselves
     assert_says_what_the_headers_say(made, positions_of([2.0 * k for k in range(5)]))
+
+
+@pytest.mark.parametrize(
+    ("stack", "own"),
+    [
+        ({"count": 3}, True),
+        ({"count": 3, "RescaleSlope": 0.5}, False),
+        ({"heights": [0.0, 2, 4, 6, 10, 14, 18], "SliceThickness": 4}, False),
+    ],
+)
+def test_the_file_of_a_volume_is_the_one_that_would_be_written_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stack: dict[str, Any], own: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    write_stack(tmp_path / "in", **stack)
+    series = only_series(tmp_path / "in")
+    (tmp_path / "work").mkdir()
+    written: list[Path] = []
+    monkeypatch.setattr(
+        volume, "write_nifti", lambda made, path: (written.append(path), write_nifti(made, path))
+    )
+    build_nifti(series, tmp_path / "work" / "ct.nii")
+    assert [path.name for path in (tmp_path / "work").iterdir()] == ["ct.nii"]
+    assert (written == []) is own
+    write_nifti(build_volume(series), tmp_path / "expected.nii")
+    assert (tmp_path / "work" / "ct.nii").read_bytes() == (tmp_path / "expected.nii").read_bytes()
 
 
 def test_nothing_is_left_in_the_work_folder(tmp_path: Path) -> None:
