@@ -5,6 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -163,6 +164,7 @@ class _Intake:
         packer.begin(dicom.unique, pseudonym)
         made = self._make(decision, dicom, contents)
         packed = packer.series()
+        packer.drop(contents)
         if decision.kind == "slide" and any(is_dicom(source) for source in decision.sources):
             made.files += make_dicom_slide(job, packed)
         patient = patient_of([image for one in packed for image in one.images], pseudonym)
@@ -270,11 +272,21 @@ class _Dicom:
             row.chosen, row.reason = reasons.get(original, (False, None))
         return rows
 
+    def drop(self, contents: Contents) -> None:
+        """Remove the images of archives, which nobody reads any more, beside everything else."""
+        paths = [source.path for source in contents.sources if source.packed and is_dicom(source)]
+        self._pool.submit(_remove, paths)
+
     def _pack(self, packing: Packing) -> tuple[PackedSeries, ...]:
         return series_of(packing, packing.packed(self._intake.notes))
 
     def _store(self) -> list[DicomSeries]:
         return [store_series(self._intake.place, one) for one in self.series()]
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink()
 
 
 def _of_kind(images: list[Instance], kind: Kind | None) -> list[Instance]:

@@ -12,7 +12,7 @@ from isal import igzip_lib
 from shared.archives.errors import BadArchive, UnsupportedArchive
 from shared.archives.formats import ArchiveFormat, archive_format
 
-INPUT_BYTES = 64 * 1024
+INPUT_BYTES = 128 * 1024
 OUTPUT_BYTES = 256 * 1024
 XZ_MEMORY = 128 * 2**20
 """Most memory that a stream may ask its decoder to keep; `xz -9` asks for 65 MiB."""

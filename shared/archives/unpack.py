@@ -1,9 +1,11 @@
 """Unpacking one archive, and those inside it, into numbered files."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from shared.archives.ahead import ahead
 from shared.archives.decoders import decompressed, decompressed_head
 from shared.archives.errors import ArchiveTooLarge, BadArchive, UnsupportedArchive
 from shared.archives.formats import HEAD_BYTES, ArchiveFormat, archive_format, is_tar_header
@@ -31,8 +33,8 @@ def unpack(source: Path, folder: Path, limits: ArchiveLimits) -> list[Member]:
 
 
 def _members(path: Path, out: Outbox, ledger: Ledger, level: int) -> Iterator[Member]:
-    with path.open("rb") as file:
-        found = list(_opened(file, out, ledger))
+    with path.open("rb") as file, ExitStack() as stack:
+        found = list(_opened(file, out, ledger, stack))
     for number, member in found:
         if kind := _archive_inside(member.path):
             yield from _inner(kind, number, member, out, ledger, level + 1)
@@ -40,7 +42,7 @@ def _members(path: Path, out: Outbox, ledger: Ledger, level: int) -> Iterator[Me
             yield member
 
 
-def _opened(file: IO[bytes], out: Outbox, ledger: Ledger) -> Iterator[tuple[int, Member]]:
+def _opened(file: IO[bytes], out: Outbox, ledger: Ledger, stack: ExitStack) -> Iterator[tuple[int, Member]]:
     kind = archive_format(file.read(HEAD_BYTES))
     size = file.seek(0, 2)
     file.seek(0)
@@ -51,7 +53,8 @@ def _opened(file: IO[bytes], out: Outbox, ledger: Ledger) -> Iterator[tuple[int,
         return unpack_zip(file, out, ledger)
     if kind is ArchiveFormat.TAR:
         return unpack_tar(Source(iter(lambda: file.read(BLOCK_BYTES), b"")), out, ledger)
-    source = Source(within_ratio(decompressed(file, kind), size, ledger.limits))
+    blocks = stack.enter_context(ahead(decompressed(file, kind)))
+    source = Source(within_ratio(blocks, size, ledger.limits))
     if is_tar_header(source.peek(HEAD_BYTES)):
         return unpack_tar(source, out, ledger)
     return _single(source, out, ledger)

@@ -5,6 +5,7 @@ A decoder that crashes, or is driven to take all memory, ends its own process an
 
 import os
 import secrets
+import select
 import subprocess
 import time
 from collections.abc import Sequence
@@ -80,7 +81,7 @@ class BoundedProcess:
         """What it printed, once it has ended. Raises DamagedDicom when it fails or passes a limit."""
         self._close_input()
         try:
-            code = self._process.wait(max(0.0, self._began + 3 * self._seconds - time.monotonic()))
+            code = self._ended(max(0.0, self._began + 3 * self._seconds - time.monotonic()))
         except subprocess.TimeoutExpired as error:
             raise DamagedDicom(f"The images could not be read within {3 * self._seconds} seconds.") from error
         end = self._output.seek(0, os.SEEK_END)
@@ -89,6 +90,19 @@ class BoundedProcess:
         if code:
             raise ProgramFailed(code, text)
         return text
+
+    def _ended(self, seconds: float) -> int:
+        """Its exit code. `wait` with a time limit looks only every 50 ms whether a process has ended."""
+        with suppress(OSError, AttributeError):  # no such descriptors: another system than Linux
+            handle = os.pidfd_open(self._process.pid)
+            try:
+                watched = select.poll()
+                watched.register(handle, select.POLLIN)
+                watched.poll(1000 * seconds)
+            finally:
+                os.close(handle)
+            seconds = 0.0
+        return self._process.wait(seconds)
 
     def _close_input(self) -> None:
         if self._process.stdin is not None:
