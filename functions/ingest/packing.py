@@ -23,7 +23,7 @@ SECONDS = 1800
 
 
 class Packing:
-    """One run of `shared.imaging.dicom.deid_job`: it loads its libraries while its caller still unpacks."""
+    """One run of `shared.imaging.dicom.deid_start`: it loads its libraries while its caller still unpacks."""
 
     def __init__(self, job: Job, secret: bytes) -> None:
         self._job = job
@@ -37,7 +37,7 @@ class Packing:
             "results": str(self._folder / "results.jsonl"),
         }
         self._process = BoundedProcess(
-            [sys.executable, "-m", "shared.imaging.dicom.deid_job"],
+            [sys.executable, "-m", "shared.imaging.dicom.deid_start"],
             folder=self._folder,
             memory=MEMORY,
             disk=2 * max(job.settings.max_archive_bytes, job.settings.max_slide_bytes),

@@ -1,6 +1,6 @@
 """De-identifies the images of one study into one tar for each series, in a process of its own.
 
-Run as `python -m shared.imaging.dicom.deid_job`; the order, one line of JSON, comes on the standard input, so that the
+Run as `python -m shared.imaging.dicom.deid_start`; the order, one line of JSON, comes on the standard input, so that the
 secret is in no argument and no environment:
 
     secret, tenant, patient   patient: the pseudonym
