@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from functions.ingest.faults import UnusableFiles
 from functions.ingest.made import Notes, Source
@@ -48,7 +49,30 @@ class DicomFiles:
         return sorted(name for name in found if name.isalpha())
 
 
-def read_dicom(sources: Sequence[Source], notes: Notes, *, released: bool) -> DicomFiles:
+class Headers:
+    """Headers that are read as the files come out of an archive, while the next are still decompressed."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, Instance] = {}
+        self._damaged = False
+
+    def note(self, path: Path) -> None:
+        """Read the header of a file, if it has one. Once one is damaged, which `of` will say, no more are read."""
+        if self._damaged:
+            return
+        try:
+            self._read[path] = read_header(path)
+        except UnsupportedImage:
+            return
+        except (Invalid, TooLarge):
+            self._damaged = True
+
+    def of(self, path: Path) -> Instance:
+        """The header of a file. Errors as `read_header`."""
+        return self._read.get(path) or read_header(path)
+
+
+def read_dicom(sources: Sequence[Source], headers: Headers, notes: Notes, *, released: bool) -> DicomFiles:
     """Reads the header of every DICOM file. Raises UnusableFiles where one is damaged.
 
     released: whether a person has looked, so that nothing is held.
@@ -58,7 +82,7 @@ def read_dicom(sources: Sequence[Source], notes: Notes, *, released: bool) -> Di
     for source in sources:
         if source.found.format is Format.DICOMDIR:
             continue
-        image = _header(source, notes)
+        image = _header(source, headers, notes)
         if image is None:
             continue
         if image.sop_uid in seen:
@@ -73,10 +97,10 @@ def read_dicom(sources: Sequence[Source], notes: Notes, *, released: bool) -> Di
     return found
 
 
-def _header(source: Source, notes: Notes) -> Instance | None:
+def _header(source: Source, headers: Headers, notes: Notes) -> Instance | None:
     """The header of an image; None, and a note, for what is none."""
     try:
-        header = read_header(source.path)
+        header = headers.of(source.path)
     except UnsupportedImage as error:
         notes.left_out[error.title.lower()] += 1
         return None

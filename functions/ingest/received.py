@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
 
+from functions.ingest.dicom_files import Headers
 from functions.ingest.faults import UnusableFiles, fault_of
 from functions.ingest.made import Job, Notes, Source
 from shared.archives import ArchiveLimits, Member, unpack
@@ -97,11 +98,13 @@ def recognised(
 class Contents:
     """Every file to be read: what was sent, and what was in the archives among that.
 
-    members: all files of the archives by their paths there, also those that are nothing by themselves.
+    members: all files of the archives by their paths there, also those that are nothing by themselves. headers: of the
+    DICOM files among them.
     """
 
     sources: list[Source] = field(default_factory=list)
     members: dict[str, Path] = field(default_factory=dict)
+    headers: Headers = field(default_factory=Headers)
 
 
 def contents_of(
@@ -134,7 +137,7 @@ def _unpack(job: Job, archive: Path, label: str, file: StudyFile, contents: Cont
         ratio=LARGEST_RATIO,
     )
     job.progress("unpacking", 1)
-    members = unpack(archive, job.work(label.replace(" ", "-")), limits)
+    members = unpack(archive, job.work(label.replace(" ", "-")), limits, contents.headers.note)
     sources, first = contents.sources, None
     before = len(sources)
     for number, member in enumerate(members, 1):

@@ -158,7 +158,7 @@ class _Intake:
         dicom_sources = [source for source in contents.sources if is_dicom(source)]
         if dicom_sources:
             job.progress(f"reading {len(dicom_sources)} images", 3)
-        dicom = read_dicom(dicom_sources, notes, released=job.released)
+        dicom = read_dicom(dicom_sources, contents.headers, notes, released=job.released)
         decision = self._decided(contents, dicom)
         pseudonym = self._pseudonym(dicom)
         packer.begin(dicom.unique, pseudonym)

@@ -1,6 +1,6 @@
 """Unpacking one archive, and those inside it, into numbered files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
@@ -19,7 +19,13 @@ from shared.archives.zip_members import unpack_zip
 BLOCK_BYTES = 2**20
 
 
-def unpack(source: Path, folder: Path, limits: ArchiveLimits) -> list[Member]:
+Seen = Callable[[Path], object]
+"""Gets each file as soon as it is written, while the next is still decompressed; some are archives themselves."""
+
+
+def unpack(
+    source: Path, folder: Path, limits: ArchiveLimits, seen: Seen = lambda _path: None
+) -> list[Member]:
     """Write the regular files of an archive into an empty folder, in the archive's order; folders and what
     desktops add (`__MACOSX`, `._*`, `.DS_Store`, `Thumbs.db`) are passed over.
 
@@ -29,15 +35,18 @@ def unpack(source: Path, folder: Path, limits: ArchiveLimits) -> list[Member]:
     """
     with Outbox(folder) as out:
         ledger = Ledger(limits, source.stat().st_size)
-        return list(_members(source, out, ledger, level=0))
+        return list(_members(source, out, ledger, seen, level=0))
 
 
-def _members(path: Path, out: Outbox, ledger: Ledger, level: int) -> Iterator[Member]:
+def _members(path: Path, out: Outbox, ledger: Ledger, seen: Seen, level: int) -> Iterator[Member]:
     with path.open("rb") as file, ExitStack() as stack:
-        found = list(_opened(file, out, ledger, stack))
+        found = []
+        for number, member in _opened(file, out, ledger, stack):
+            seen(member.path)
+            found.append((number, member))
     for number, member in found:
         if kind := _archive_inside(member.path):
-            yield from _inner(kind, number, member, out, ledger, level + 1)
+            yield from _inner(kind, number, member, out, ledger, seen, level + 1)
         else:
             yield member
 
@@ -90,7 +99,7 @@ def _archive_inside(path: Path) -> ArchiveFormat | None:
 
 
 def _inner(
-    kind: ArchiveFormat, number: int, member: Member, out: Outbox, ledger: Ledger, level: int
+    kind: ArchiveFormat, number: int, member: Member, out: Outbox, ledger: Ledger, seen: Seen, level: int
 ) -> Iterator[Member]:
     """The files of an archive inside, in its place."""
     _check_readable(kind, f"Member {number}")
@@ -100,7 +109,7 @@ def _inner(
             "Unpack it and send the files."
         )
     try:
-        found = list(_members(member.path, out, ledger, level))
+        found = list(_members(member.path, out, ledger, seen, level))
     except (BadArchive, ArchiveTooLarge, UnsupportedArchive) as error:
         raise type(error)(f"In member {number}, an archive itself: {error.detail}") from error
     out.remove(member.path)
