@@ -3,7 +3,8 @@
 A series of 512 planes (real ones of LIDC-IDRI-0001 under HOUNSFIELD_DATA, stacked on each other, else noise) as .tar.gz.
 In one run, on the same files: unpacking alone, dcm2niix alone on the unpacked folder (without compression, and with its
 own), and the whole ingest as the function does it: hashing, unpacking, choosing, the volume, de-identification of every
-image, storing. The ratio is (ingest - unpacking) / dcm2niix, of medians.
+image, storing. The ratios are (ingest - unpacking) / dcm2niix, of medians: once with tar as the unpacking, once with our
+own, which is several times as fast.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from threading import current_thread
 from typing import Any
@@ -42,6 +44,7 @@ from tests.unit.shared.imaging.dicom.builders import make_image, save
 
 Times = dict[str, list[tuple[float, float]]]
 """Seconds by the clock and of CPU, of each run."""
+UNPACKING, PEERS = ("tar xzf", "our unpacking"), ("dcm2niix -z n", "dcm2niix -z y")
 POLL_SECONDS = 0.05
 PHASES: tuple[tuple[Any, str], ...] = (
     (handlers, "take_in"),
@@ -82,7 +85,7 @@ def main() -> None:
         print(f"{arguments.planes} planes, {size:.0f} MiB, packed {archive.stat().st_size / 2**20:.0f} MiB\n")
         steps: dict[str, Callable[[], None]] = {
             "tar xzf": lambda: _untarred(archive, folder / "unpacked"),
-            "unpacking alone": lambda: _unpacked(archive, folder / "unpacked"),
+            "our unpacking": lambda: _unpacked(archive, folder / "unpacked"),
             "dcm2niix -z n": lambda: _stacked(source, folder / "made", "n"),
             "dcm2niix -z y": lambda: _stacked(source, folder / "made", "y"),
             "ingest": lambda: _ingested(intake, sent.pop()),
@@ -109,11 +112,9 @@ def report(seconds: Times) -> None:
         wall, cpu = (statistics.median(column) for column in zip(*times, strict=True))
         medians[name] = (wall, cpu)
         print(f"{name:18} {wall:6.2f} s by the clock, {cpu:6.2f} s of CPU (medians of {len(times)})")
-    for at, what in enumerate(("clock", "CPU")):
-        own = medians["ingest"][at] - medians["unpacking alone"][at]
-        for name in ("dcm2niix -z n", "dcm2niix -z y"):
-            other = medians[name][at]
-            print(f"{what}: (ingest - unpacking) / {name}: {own:.2f} / {other:.2f} = {own / other:.2f}")
+    for (at, what), unpacking, peer in product(enumerate(("clock", "CPU")), UNPACKING, PEERS):
+        own, other = medians["ingest"][at] - medians[unpacking][at], medians[peer][at]
+        print(f"{what}: (ingest - {unpacking}) / {peer}: {own:.2f} / {other:.2f} = {own / other:.2f}")
 
 
 def phases(intake: Intake, archive: Path) -> None:

@@ -1,5 +1,7 @@
 """Events of the ingest function."""
 
+import gc
+
 from functions.ingest.faults import Held, UnusableFiles
 from functions.ingest.repository import IngestRepository
 from functions.ingest.service import (
@@ -12,6 +14,7 @@ from functions.ingest.service import (
     reject,
     take_in,
 )
+from shared.db.models import Study
 from shared.events import StudyDeleted, StudyIngested, StudyRejected, UploadCompleted
 from shared.runtime import Function, LongWork, UnitOfWork
 
@@ -35,6 +38,13 @@ def ingest(event: UploadCompleted, work: LongWork) -> None:
         study = IngestRepository(unit.session).receiving(event.study_id)
     if study is None:
         return  # deleted meanwhile, or ingested already
+    try:
+        _ingest(work, study)
+    finally:
+        gc.collect()  # tracebacks may hold all that was read; now nobody waits for this study any more
+
+
+def _ingest(work: LongWork, study: Study) -> None:
     try:
         outcome = take_in(work.services, study, progress_of(work, study.id), known_to(work, study))
     except UnusableFiles as fault:

@@ -1,6 +1,5 @@
 """What ingest decides: what a study's files are, whether they can be used, and what is made of them."""
 
-import gc
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -100,7 +99,6 @@ def take_in(services: Services, study: Study, progress: Progress, known: Known) 
     Raises UnusableFiles, which says what is wrong with which file, or Held. Whatever else goes wrong is no fault of the
     files.
     """
-    gc.collect()  # tracebacks of an earlier study may hold all that it had read
     with ExitStack() as stack:
         folder = stack.enter_context(work_folder(services.settings))
         stack.enter_context(room_in(folder))
