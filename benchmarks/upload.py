@@ -10,7 +10,7 @@ are those of the server process, from /proc; memory is the growth of its peak ov
 alternate, medians are compared. The aim is at most 1.5 CPU seconds per GiB and less than 100 MB.
 
 S3: the same parts to URLs that the store signs, beside boto3's `upload_file` with the same part size and as many threads,
-without checksums, which is its faster way. Runs alternate; the aim is a ratio of rates of at least 0.9.
+without checksums, which is its faster way. Runs alternate; the aim is a ratio of rates of at least 0.9, in the median of pairs of runs.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--gib", type=float, default=2.0, help="size of the upload to one machine")
-    parser.add_argument("--s3-mib", type=int, default=512, help="size of the upload to S3")
+    parser.add_argument("--s3-mib", type=int, default=256, help="size of the upload to S3")
     parser.add_argument("--part-mib", type=int, default=16)
     parser.add_argument("--senders", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3, help="of each kind; medians are compared")
@@ -316,14 +316,16 @@ def on_s3(endpoint: str, part: bytes, count: int, senders: int, runs: int) -> Co
     finally:
         remove_buckets(environment)
     rates = {name: size / MIB / statistics.median(several) for name, several in seconds.items()}
-    ratio = rates["signed"] / rates["boto3"]
+    ratios = [boto3 / ours for ours, boto3 in zip(seconds["signed"], seconds["boto3"], strict=True)]
+    ratio = statistics.median(ratios)
     print(
         f"S3         {size / MIB:g} MiB in {count} parts by {senders} senders; medians of {runs} alternating runs"
     )
     print(
         f"rates      signed parts {rates['signed']:.0f} MiB/s, boto3 upload_file {rates['boto3']:.0f} MiB/s"
     )
-    print(f"ratio      {ratio:.2f}   (aim: at least {AIM_RATIO})")
+    each = ", ".join(f"{one:.2f}" for one in ratios)
+    print(f"ratio      {ratio:.2f}   (of pairs, median; each {each}; aim: at least {AIM_RATIO})")
     return {**rates, "ratio": ratio}
 
 

@@ -154,6 +154,12 @@ def sync(target: IO[bytes] | int) -> None:
         os.fsync(target)
 
 
+def uncache(file: IO[bytes], size: int) -> None:
+    """Let the system forget the `size` bytes before the file's position, which are on the disk; where it can."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), file.tell() - size, size, os.POSIX_FADV_DONTNEED)
+
+
 def linked_alone(path: Path, second: Path) -> bool:
     """Give a file a second name; False for one that has several, which may be another's, and where that cannot be."""
     info = path.lstat()

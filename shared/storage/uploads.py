@@ -8,9 +8,11 @@ written the file is called `<number>.lock`, and is locked. Completing an upload 
 import os
 import re
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from pydantic import BaseModel, ConfigDict
 
@@ -51,6 +53,7 @@ class Uploads:
     def __init__(self, folder: Path, scratch: Scratch) -> None:
         self._root = folder
         self._scratch = scratch
+        self._queues: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         make_folder(folder)
 
     def start(self, manifest: Manifest) -> str:
@@ -108,6 +111,7 @@ class Uploads:
                 manifest.part_bytes,
                 confirm=lambda part: self._confirm(upload_id, part),
                 leave=lambda: self._leave(upload_id, number),
+                queue=self._queues.setdefault(upload_id, threading.Lock()),
             )
 
     def received(self, upload_id: str) -> list[Part]:
