@@ -116,7 +116,7 @@ def sending_progress(console: Console) -> Iterator[Callable[[Sent], None]]:
     columns = (
         TextColumn("{task.description:<16}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
+        DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )

@@ -19,3 +19,12 @@ def uuid7() -> UUID:
 def made_before(id: UUID, moment: datetime) -> bool:
     """Whether a version 7 UUID was made before `moment`, to the millisecond."""
     return id.int >> 80 < moment.timestamp() * 1000
+
+
+def spelled_uuid(text: str) -> UUID | None:
+    """The UUID that is spelled so as we spell them: `str(id)`. None for any other text."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text else None

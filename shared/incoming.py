@@ -85,6 +85,8 @@ class NotForUs(Invalid):
 
 def place_of(key: str) -> Place:
     """What a key says. Raises NotForUs."""
+    if key.endswith("/"):
+        raise NotForUs("clutter")  # consoles of S3 show an empty folder by an object that is called so
     if not is_key(key):
         raise NotForUs("unreadable")
     tenant, *rest = key.split("/")

@@ -2,6 +2,7 @@
 
 import signal
 from pathlib import Path
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -26,10 +27,12 @@ def up(
     from functions.local import LocalStack
 
     settings = settings_with(data_dir=data_dir, host=host, port=port)
-    _end_in_order()
+    asked_to_end = _end_in_order()
     with database_errors(), LocalStack(settings) as stack:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stack.stop())
+        if asked_to_end.is_set():
+            stack.stop()
         out.print(f"Hounsfield is at [bold]{stack.url}[/]  (API: {stack.url}/docs)", highlight=False)
         stack.wait()
 
@@ -73,11 +76,17 @@ def migrate(data_dir: DataDir = None) -> None:
     out.print("The database is up to date.")
 
 
-def _end_in_order() -> None:
-    """Let SIGTERM end the program as Ctrl-C does, so that nothing that was started is left running."""
+def _end_in_order() -> Event:
+    """Let SIGTERM end the program as Ctrl-C does, so that nothing that was started is left running.
+
+    The event says that it came: Python drops what a handler raises while something is being finalised.
+    """
+    came = Event()
 
     def end(number: int, _: object) -> None:
+        came.set()
         signal.signal(number, signal.SIG_IGN)  # once is enough: the cleaning up must not be cut short
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, end)
+    return came

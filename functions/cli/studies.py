@@ -7,29 +7,24 @@ import typer
 from rich.table import Table
 
 from functions.cli.helpers import out
-from functions.cli.server import CaFile, Password, Token, Url, User, connect
+from functions.cli.server import connected
 from functions.printing import one_line, safe
-from shared.client import Study
+from shared.client import Client, Study
 
 app = typer.Typer(help="Studies on a running Hounsfield.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="the study's id")]
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 @app.command("list")
+@connected
 def list_studies(
+    client: Client,
     kind: Annotated[str | None, typer.Option(help="only studies of this kind")] = None,
     status: Annotated[str | None, typer.Option(help="only studies of this status")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="so many, newest first")] = 50,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    user: User = None,
-    password: Password = None,
-    ca_file: CaFile = None,
 ) -> None:
     """List studies, newest first; in a pipe one each line, fields parted by tabs."""
-    with connect(url, token, user, password, ca_file) as client:
-        page = client.studies.list(kind=kind, status=status, limit=limit)
+    page = client.studies.list(kind=kind, status=status, limit=limit)
     if not out.is_terminal:
         for study in page.items:
             out.file.write("\t".join(_fields(study)) + "\n")
@@ -41,31 +36,17 @@ def list_studies(
 
 
 @app.command()
-def show(
-    id: Id,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    user: User = None,
-    password: Password = None,
-    ca_file: CaFile = None,
-) -> None:
+@connected
+def show(client: Client, id: Id) -> None:
     """Show one study whole, as JSON."""
-    with connect(url, token, user, password, ca_file) as client:
-        out.print_json(json.dumps(dict(client.studies.get(id).raw)))
+    out.print_json(json.dumps(dict(client.studies.get(id).raw)))
 
 
 @app.command()
-def delete(
-    id: Id,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    user: User = None,
-    password: Password = None,
-    ca_file: CaFile = None,
-) -> None:
+@connected
+def delete(client: Client, id: Id) -> None:
     """Remove a study with everything that was made of it."""
-    with connect(url, token, user, password, ca_file) as client:
-        client.studies.delete(id)
+    client.studies.delete(id)
     out.print(f"study {safe(id)} is removed", highlight=False)
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from functions.cli.helpers import err, out
-from functions.cli.server import CaFile, Password, Token, Url, User, connect
+from functions.cli.server import connected
 from functions.printing import (
     WAIT_SECONDS,
     outcome,
@@ -26,10 +26,23 @@ NO_RESULTS, RESUMABLE, INTERRUPTED = 3, 4, 128 + signal.SIGINT
 GO_ON = "Run the same command with --resume to go on."
 
 
+def _existing(text: str) -> Path:
+    """Of a variable that is empty by mistake, `Path` would make the folder that we are in."""
+    if not text or not Path(text).exists():
+        raise typer.BadParameter(f"path {text!r} does not exist.")
+    return Path(text)
+
+
 @app.command()
+@connected
 def submit(
+    client: Client,
     paths: Annotated[
-        list[Path], typer.Argument(exists=True, help="files, or a folder such as a DICOM series: one study")
+        list[Path],
+        typer.Argument(
+            parser=_existing,
+            help="files, or a folder such as a DICOM series: one study",
+        ),
     ],
     kind: Annotated[
         str | None, typer.Option(help="ct, brain-mri, oct or slide; found out when not given")
@@ -54,11 +67,6 @@ def submit(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print the study's id only")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the study as JSON only")] = False,
-    url: Url = "http://127.0.0.1:8000",
-    token: Token = None,
-    user: User = None,
-    password: Password = None,
-    ca_file: CaFile = None,
 ) -> None:
     """Send a study to a running Hounsfield.
 
@@ -74,14 +82,13 @@ def submit(
         duplicate=duplicate,
     )
     sending = Sending(parallel=parallel, resume=resume, hash_first=hash_first, on_note=_note)
-    with connect(url, token, user, password, ca_file) as client:
-        study = _sent(console, client, paths, sending, fields)
-        known = " (these files were sent before)" if study.known else ""
-        console.print(f"study {safe(study.id)}{known}", highlight=False)
-        if wait:
-            study = _waited(console, client, study)
-        elif as_json:
-            study = client.studies.get(study.id)
+    study = _sent(console, client, paths, sending, fields)
+    known = " (these files were sent before)" if study.known else ""
+    console.print(f"study {safe(study.id)}{known}", highlight=False)
+    if wait:
+        study = _waited(console, client, study)
+    elif as_json:
+        study = client.studies.get(study.id)
     if quiet:
         out.print(safe(study.id), highlight=False)
     if as_json:

@@ -16,9 +16,8 @@ import structlog
 from functions.dicom.classes import IMAGES, SYNTAXES
 from functions.dicom.repository import IncomingRepository
 from shared.db.models import FileRole, Study, StudyFile
-from shared.errors import TooLarge, Unavailable, UnsupportedImage
+from shared.errors import Invalid, TooLarge, Unavailable, UnsupportedImage
 from shared.ids import uuid7
-from shared.imaging.dicom.errors import DamagedDicom
 from shared.imaging.dicom.headers import read_header
 from shared.imaging.dicom.instance import WHOLE_SLIDE, Instance
 from shared.intake import join, new_study
@@ -43,6 +42,18 @@ class NoSuchClass(UnsupportedImage):
     slug, title = "unsupported-sop-class", "No DICOM image"
 
 
+class NoSuchSyntax(NoSuchClass):
+    """An image, encoded as no decoder here reads."""
+
+    slug, title = "unsupported-transfer-syntax", "Transfer syntax not supported"
+
+
+class WithoutUids(Invalid):
+    """An image that can be read, but does not say where it belongs."""
+
+    slug, title = "dicom-without-uids", "DICOM image without UIDs"
+
+
 @dataclass(frozen=True)
 class Sender:
     """Who sends. source: `dicom:<calling AE title>` or `stow:<user id>`; actor: as the audit log names it."""
@@ -64,17 +75,19 @@ class Delivery:
 def check_image(path: Path, services: Services) -> Instance:
     """What the header of a received file says, if it is an image that we take.
 
-    Raises NoSuchClass, NotDicom, UnsupportedDicom, DamagedDicom, TooLarge.
+    Raises NoSuchClass, NoSuchSyntax, WithoutUids, NotDicom, UnsupportedDicom, DamagedDicom, TooLarge.
     """
     header = read_header(path)
     if header.sop_class not in IMAGES or header.pixels is None:
         raise NoSuchClass("This is no DICOM image; send CT, MR, OCT, slide or other still images.")
     if header.transfer_syntax not in SYNTAXES:
-        raise NoSuchClass(
+        raise NoSuchSyntax(
             "The transfer syntax is none that is read here; send JPEG 2000 or uncompressed images."
         )
     if not (header.sop_uid and header.study_uid and header.series_uid):
-        raise DamagedDicom("The header lacks a Study, Series or SOP Instance UID.")
+        raise WithoutUids(
+            "The header lacks a Study, Series or SOP Instance UID, so no study can be made of it."
+        )
     limit = largest(services, header.sop_class)
     if header.size > limit:
         raise TooLarge(f"The file is larger than the limit of {limit} bytes.")

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.db.models import StudyFile
 from shared.errors import Invalid, TooLarge, Unavailable, UnsupportedImage
+from shared.incoming import OURS
+from shared.storage.port import ObjectNotFound, Storage
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 LEAST_ROOM = 64 * 2**20
@@ -24,6 +27,10 @@ class Held(Exception):
         super().__init__(message)
         self.codes = list(codes)
         self.message = message
+
+
+class NotWanted(Exception):
+    """The study was deleted meanwhile, or somebody else has taken it in."""
 
 
 @contextmanager
@@ -52,3 +59,25 @@ def room_in(folder: Path) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise Unavailable("There is no room left for temporary files; try again later.") from error
         raise
+
+
+def blame_removal(storage: Storage, files: Sequence[StudyFile]) -> None:
+    """Raise UnusableFiles where what is missing of the files lay in the drop-box, from which its owner took it.
+
+    Nobody but us removes what we stored ourselves; that, or a store without its buckets, is no fault of the sender's.
+    """
+    storage.check()
+    missing = [file for file in files if not _is_there(storage, file)]
+    if missing and not any(file.key.partition("/")[0] in OURS for file in missing):
+        raise UnusableFiles(
+            f"{len(missing):,} of {len(files):,} files were removed from the drop-box before the study was taken in; "
+            "put all of them there again"
+        )
+
+
+def _is_there(storage: Storage, file: StudyFile) -> bool:
+    try:
+        storage.head(file.bucket, file.key)
+    except ObjectNotFound:
+        return False
+    return True

@@ -1,8 +1,9 @@
 """Events of the ingest function."""
 
 import gc
+from uuid import UUID
 
-from functions.ingest.faults import Held, UnusableFiles
+from functions.ingest.faults import Held, NotWanted, UnusableFiles
 from functions.ingest.repository import IngestRepository
 from functions.ingest.service import (
     accept,
@@ -17,6 +18,7 @@ from functions.ingest.service import (
 from shared.db.models import Study
 from shared.events import StudyDeleted, StudyIngested, StudyRejected, UploadCompleted
 from shared.runtime import Function, LongWork, UnitOfWork
+from shared.storage.port import ObjectNotFound
 
 function = Function("ingest")
 GIVEN_UP = "the files could not be processed; an operator can replay it"
@@ -31,17 +33,26 @@ def give_up(event: UploadCompleted, unit: UnitOfWork, _error: str) -> None:
 def ingest(event: UploadCompleted, work: LongWork) -> None:
     """Take the study's files in, or reject the study with the reason, or hold it for a person to look.
 
-    Only a fault of the files themselves rejects. Whatever else goes wrong (an object that is missing, a store that
-    is away, a full disk) is tried again and never costs anybody a file.
+    Only a fault of the files themselves rejects, or of who took them out of the drop-box. Whatever else goes wrong (an
+    object of ours that is missing, a store that is away, a full disk) is tried again and never costs anybody a file.
     """
-    with work.unit() as unit:
-        study = IngestRepository(unit.session).receiving(event.study_id)
+    study = _receiving(work, event.study_id)
     if study is None:
         return  # deleted meanwhile, or ingested already
     try:
         _ingest(work, study)
+    except NotWanted:
+        return
+    except ObjectNotFound:
+        if _receiving(work, event.study_id) is not None:
+            raise
     finally:
         gc.collect()  # tracebacks may hold all that was read; now nobody waits for this study any more
+
+
+def _receiving(work: LongWork, study_id: UUID) -> Study | None:
+    with work.unit() as unit:
+        return IngestRepository(unit.session).receiving(study_id)
 
 
 def _ingest(work: LongWork, study: Study) -> None:

@@ -40,9 +40,9 @@ class IngestRepository:
             )
         )
 
-    def progress(self, id: UUID, step: str, percent: int) -> None:
-        """Say which step has begun."""
-        self._change(id, step=step, progress=percent, message=None)
+    def progress(self, id: UUID, step: str, percent: int) -> bool:
+        """Say which step has begun; False when the study is no longer being received."""
+        return self._change(id, step=step, progress=percent, message=None)
 
     def mark_ingested(
         self,

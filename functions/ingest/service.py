@@ -11,7 +11,7 @@ from uuid import UUID
 from functions.ingest.brain_mri import make_brain_mri
 from functions.ingest.ct import Reasons, looks_like_ct, make_ct
 from functions.ingest.dicom_files import KINDS, DicomFiles, read_dicom
-from functions.ingest.faults import Held, UnusableFiles, fault_of, room_in
+from functions.ingest.faults import Held, NotWanted, UnusableFiles, blame_removal, fault_of, room_in
 from functions.ingest.folders import work_folder
 from functions.ingest.kinds import Decision, decide
 from functions.ingest.made import Job, MadeFile, Notes, PackedSeries, Patient, Progress, Source
@@ -32,6 +32,7 @@ from shared.runtime import LongWork, Services, UnitOfWork
 from shared.security.keys import key_store
 from shared.security.rings import derive
 from shared.security.sealing import name_ring
+from shared.storage.port import ObjectNotFound
 
 PSEUDONYMS = "dicom-pseudonyms"
 """Purpose of the secret that UIDs, dates and patients' pseudonyms are derived with."""
@@ -73,12 +74,13 @@ def pseudonym_secret(services: Services) -> bytes:
 
 
 def progress_of(work: LongWork, study_id: UUID) -> Progress:
-    """Says in the database how far the study is. Raises Retry when the process is stopping."""
+    """Says in the database how far the study is. Raises Retry when the process is stopping, NotWanted."""
 
     def say(step: str, percent: int) -> None:
         work.pause_point()
         with work.unit() as unit:
-            IngestRepository(unit.session).progress(study_id, step, percent)
+            if not IngestRepository(unit.session).progress(study_id, step, percent):
+                raise NotWanted
 
     return say
 
@@ -125,11 +127,7 @@ class _Intake:
         """All of it."""
         if not self._files:
             raise UnusableFiles("no file was received; send at least one")
-        storage = self._services.storage
-        paths = {
-            file.id: self._stack.enter_context(storage.local_path(file.bucket, file.key))
-            for file in self._files
-        }
+        paths = self._paths()
         names = {file.id: self._names.filename(file) for file in self._files}
         found = recognised(self._files, paths, self._job.settings.max_volume_bytes, self.notes)
         hashing_ = self._stack.enter_context(hashing(self._files, paths))
@@ -143,6 +141,17 @@ class _Intake:
         hashes = hashing_.checked()
         digest = self._digest(hashes, known)
         return self._outcome(contents, packer, hashes, digest)
+
+    def _paths(self) -> dict[UUID, Path]:
+        storage = self._services.storage
+        try:
+            return {
+                file.id: self._stack.enter_context(storage.local_path(file.bucket, file.key))
+                for file in self._files
+            }
+        except ObjectNotFound:
+            blame_removal(storage, self._files)
+            raise
 
     def _digest(self, hashes: dict[UUID, str], known: Known) -> str:
         digest = self._study.digest or digest_of(self._files, hashes)

@@ -1,5 +1,6 @@
 """HTTP of the tiling function."""
 
+from collections.abc import Callable
 from typing import Annotated
 from uuid import UUID
 
@@ -41,9 +42,8 @@ Width = Annotated[int, Query(ge=16, le=1024, description="pixels; a very tall sl
 @router.get("/{slide}.dzi", responses=file_responses(XML))
 def get_description(stored: LookedAt, services: ServicesDep, if_none_match: IfNoneMatch = None) -> Response:
     """The slide's Deep Zoom description: its size, in tiles of 512 pixels without overlap."""
-    if _is_current(stored, if_none_match):
-        return _answer(stored)
-    return _answer(stored, service.describe(services, stored).encode(), XML)
+    etag = service.etag_of(stored)
+    return _answer(etag, if_none_match, lambda: service.describe(services, stored).encode(), XML)
 
 
 @router.get("/{slide}_files/{level}/{col}_{row}.jpg", responses=file_responses(JPEG))
@@ -56,9 +56,8 @@ def get_tile(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A tile. Level 0 is the slide as one pixel, each further one has twice the width and height."""
-    if _is_current(stored, if_none_match):
-        return _answer(stored)
-    return _answer(stored, service.tile(services, stored, level, col, row), JPEG)
+    etag = service.etag_of(stored, level, col, row)
+    return _answer(etag, if_none_match, lambda: service.tile(services, stored, level, col, row), JPEG)
 
 
 @router.get("/{slide}/thumbnail", responses=file_responses(JPEG))
@@ -66,18 +65,18 @@ def get_thumbnail(
     stored: LookedAt, services: ServicesDep, width: Width = 256, if_none_match: IfNoneMatch = None
 ) -> Response:
     """The whole slide as a small picture."""
-    if _is_current(stored, if_none_match):
-        return _answer(stored)
-    return _answer(stored, service.thumbnail(services, stored, width), JPEG)
+    etag = service.etag_of(stored, width)
+    return _answer(etag, if_none_match, lambda: service.thumbnail(services, stored, width), JPEG)
 
 
-def _is_current(stored: StoredSlide, if_none_match: str | None) -> bool:
-    """Whether the caller's copy is of this state (RFC 9110 §13.1.2, weak comparison)."""
+def _answer(etag: str, if_none_match: str | None, draw: Callable[[], bytes], media_type: str) -> Response:
+    """What is drawn, or 304 where the caller's copy is of this state (RFC 9110 §13.1.2, weak comparison).
+
+    Browsers keep it, and ask each time whether they may still show it. `*` means any picture that there is: whether
+    there is one shows when it is drawn.
+    """
     tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return "*" in tags or service.etag_of(stored) in tags
-
-
-def _answer(stored: StoredSlide, content: bytes | None = None, media_type: str | None = None) -> Response:
-    """A picture, or 304; browsers keep it, and ask each time whether they may still show it."""
-    headers = {"ETag": service.etag_of(stored), "Cache-Control": "private, no-cache"}
-    return Response(content, 304 if content is None else 200, headers, media_type)
+    content = None if etag in tags else draw()
+    is_current = content is None or "*" in tags
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    return Response(None if is_current else content, 304 if is_current else 200, headers, media_type)

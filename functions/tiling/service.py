@@ -59,9 +59,9 @@ def thumbnail(services: Services, slide: StoredSlide, width: int) -> bytes:
         return _jpeg(zoom.thumbnail(width))
 
 
-def etag_of(slide: StoredSlide) -> str:
-    """The state of every picture of a slide."""
-    return f'"{slide.sha256}-{RENDERING}"'
+def etag_of(slide: StoredSlide, *picture: int) -> str:
+    """The state of one picture of a slide: each has a name of its own, so that none stands for one that is not there."""
+    return f'"{"-".join([slide.sha256, RENDERING, *map(str, picture)])}"'
 
 
 def _stored(study: Study, image: StudyFile | None) -> StoredSlide:

@@ -14,10 +14,10 @@ from functions.upload.expiry import expire_uploads
 from functions.upload.forms.routes import router as forms
 from functions.upload.oct.routes import router as oct_
 from functions.upload.parts.routes import router as parts
+from functions.upload.parts.sweep import sweep_unfinished
 from functions.upload.slides.routes import router as slides
 from functions.upload.storage_routes import router as storage
-from functions.upload.sweep import sweep_orphans
-from functions.upload.sweep_incoming import sweep_incoming
+from functions.upload.sweep import sweep_incoming, sweep_orphans
 from shared.http.idempotency import clean_idempotency_keys
 from shared.runtime import Function
 
@@ -28,6 +28,7 @@ for way_in in (parts, forms, brain_mri, cases, slides, oct_, storage):
     router.include_router(way_in)
 function = Function("upload", router)
 function.every(HOUR, "uploads")(expire_uploads)
+function.every(HOUR, "unfinished-uploads")(sweep_unfinished)
 function.every(HOUR, "objects")(sweep_orphans)
 function.every(HOUR, "received-files")(sweep_incoming)
 function.every(HOUR, "scratch-files")(lambda services: services.storage.sweep())

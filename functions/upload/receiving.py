@@ -1,6 +1,5 @@
 """What becomes of files that are there: looked at, hashed, stored, and made a study, once."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
@@ -19,6 +18,7 @@ from shared.quota import expect_room, require_room
 from shared.runtime import UnitOfWork
 from shared.security.audit import Detail
 from shared.security.sealing import name_ring
+from shared.storage.blocks import sha256_of
 from shared.storage.port import Bucket, ObjectNotFound, ObjectRef
 
 BUCKET: Bucket = "incoming"
@@ -74,7 +74,8 @@ def look_at(
     for number, file in enumerate(files, 1):
         found, size = first_look(file.stream, f"file {number}", kind, alone=alone)
         check_size(unit.services.settings, size, kind, whole=len(files) == 1)
-        looked.append(Looked(file, found, size, _sha256(file.stream)))
+        looked.append(Looked(file, found, size, sha256_of(file.stream)))
+        file.stream.seek(0)
     return looked
 
 
@@ -220,11 +221,3 @@ def _digest_of(files: Sequence[Looked], uploads: Sequence[Upload]) -> str | None
     if len(pairs) < len(files) + len(uploads):
         return None
     return content_digest(pairs)
-
-
-def _sha256(stream: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := stream.read(1 << 20):
-        digest.update(block)
-    stream.seek(0)
-    return digest.hexdigest()

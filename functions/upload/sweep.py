@@ -1,26 +1,25 @@
-"""Objects that no study has: removed some time after their writer must be done.
+"""Objects that no study and no upload has: removed some time after their writer must be done.
 
-An upload stores its files before its row is committed. A kill in between, or a commit that fails, leaves objects
-that nobody knows of; a kill before `study.rejected` was handled leaves those of a rejected study.
+Files are stored before their rows are committed. A kill in between, or a commit that fails, leaves objects that nobody
+knows of; a kill before `study.rejected` was handled leaves those of a rejected study. A form's file is left over, too,
+where its study was known already.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby, islice
 from uuid import UUID
 
 import structlog
+from sqlalchemy.orm import Session
 
 from functions.upload.repository import UploadRepository
-from shared.ids import made_before
+from shared.ids import made_before, spelled_uuid
 from shared.runtime import Services
 from shared.storage.port import Storage
+from shared.sweep import AGE, BATCH, sweep_received
 
 log = structlog.get_logger(__name__)
-
-AGE = timedelta(hours=1)
-"""An upload in progress is younger: its study gets its id after the last byte was received."""
-BATCH = 100
 
 
 def sweep_orphans(services: Services, older_than: timedelta = AGE) -> int:
@@ -60,9 +59,19 @@ def _owner(key: str) -> tuple[UUID, UUID] | None:
     """Tenant and study of a key `<tenant>/<study>/…` as uploads write it; None for any other key."""
     tenant, _, rest = key.partition("/")
     study, slash, _ = rest.partition("/")
-    try:
-        owner = UUID(tenant), UUID(study)
-    except ValueError:
+    tenant_id, study_id = spelled_uuid(tenant), spelled_uuid(study)
+    if tenant_id is None or study_id is None or study_id.version != 7 or not slash:
         return None
-    spelled = (str(owner[0]), str(owner[1])) == (tenant, study)
-    return owner if slash and spelled and owner[1].version == 7 else None
+    return tenant_id, study_id
+
+
+def sweep_incoming(services: Services, older_than: timedelta = AGE) -> int:
+    """Delete received files that no study's file and no upload names; returns how many objects that were.
+
+    Only of ids that were made longer than `older_than` ago. Raises Unavailable.
+    """
+    return sweep_received(services, "uploads", _named, older_than, folders=True)
+
+
+def _named(session: Session, keys: Sequence[str]) -> set[str]:
+    return UploadRepository(session).named(keys)

@@ -38,11 +38,13 @@ class TarHeader:
 def read_header(source: Source, number: int) -> TarHeader | None:
     """The header of the member `number`; None at the end marker, of which one empty block is taken."""
     records: dict[str, str] = {}
+    announced = False
     for _ in range(_MOST_EXTENSIONS + 1):
         block = source.take(BLOCK)
-        if block.count(0) == BLOCK and not records:
+        if block.count(0) == BLOCK and not announced:
             return None
         info = _parsed(block, number)
+        announced |= info.type != tarfile.XGLTYPE
         if info.type in (*_PAX, tarfile.XGLTYPE):
             found = _pax_records(_extension(source, info.size, number), number)
             if info.type in _PAX:

@@ -79,7 +79,7 @@ def _end_record(file: IO[bytes]) -> tuple[int, int, int]:
     file.seek(start)
     tail = file.read()
     at = len(tail) - _END.size
-    while (at := tail.rfind(b"PK\5\6", 0, at + 4)) >= 0:
+    while (at := tail.rfind(b"PK\5\6", 0, max(0, at + 4))) >= 0:
         _, disk, first_disk, here, count, size, offset, comment = _END.unpack_from(tail, at)
         if at + _END.size + comment == len(tail):
             break

@@ -248,4 +248,7 @@ class SyncUploads:
 
 
 def _listed(paths: Paths) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    listed = [paths] if isinstance(paths, str | Path) else paths
+    if "" in listed:  # `Path` would make the current folder of it
+        raise CallFailed("a path is empty; name at least one file or folder")
+    return [Path(path) for path in listed]

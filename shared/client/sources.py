@@ -53,7 +53,9 @@ class File(Source):
     def __init__(self, path: Path) -> None:
         """Raises CallFailed for what is no file that can be read, or empty."""
         self.path = path
-        self.name = path.name
+        self.name = os.fsencode(path.name).decode(
+            errors="replace"
+        )  # a name need not be text; what is sent must
         try:
             now = path.stat()
             if not stat.S_ISREG(now.st_mode):  # opening a pipe would wait for whoever writes to it

@@ -63,6 +63,8 @@ class Submission:
         remembered = await self._recall(item) if self._sending.resume else None
         upload = await self._known(item, remembered) if remembered else None
         if upload is None or remembered is None:
+            if not self._sending.resume:
+                await self._tell_of_former(item)
             upload, remembered = await self._start(item)
         if upload.status != "open":
             self._meter.skip(upload.size)
@@ -146,6 +148,24 @@ class Submission:
             return None
         return upload
 
+    async def _tell_of_former(self, item: Item) -> None:
+        """Of the same file, begun by a run that was cut off: the server keeps it for some days, with all that was sent."""
+        remembered = self._memory.recall(self._api.address, item.source, item.fields)
+        if remembered is None or await to_thread.run_sync(item.source.fingerprint) != remembered.fingerprint:
+            return
+        try:
+            former = await self._uploads.get(remembered.upload_id)
+        except CallFailed as error:
+            if error.status != 404:
+                raise
+            return
+        if former.status == "open":
+            sent = sum(former.received.values())
+            self._sending.note(
+                f"{sent:,} of {former.size:,} bytes of {item.source.path} were sent before; it is sent anew, where "
+                f"--resume would have gone on with them. DELETE {self._api.address}/api/uploads/{former.id} gives them up"
+            )
+
     async def _start(self, item: Item) -> tuple[Upload, Remembered]:
         source = item.source
         fingerprint = await to_thread.run_sync(source.fingerprint)
@@ -198,5 +218,5 @@ def _modality(modality: str) -> dict[str, str]:
 def _modalities(fields: StudyFields, count: int) -> list[str]:
     given = [text.strip().lower() for text in fields.get("modalities") or []]
     if given and len(given) != count:
-        raise CallFailed(f"{len(given)} modalities for {count} files; name one for each")
+        raise CallFailed(f"modalities: one is needed for each file, so {count}, not {len(given)}")
     return given or [""] * count

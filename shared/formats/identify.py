@@ -1,11 +1,13 @@
 """What a file is, from its bytes: its head, and then the parts that its format says where to look for."""
 
+from itertools import chain
 from pathlib import Path
 
 from openslide import OpenSlide, OpenSlideError
 
 from shared.errors import UnsupportedImage
 from shared.formats.head import recognise
+from shared.formats.names import PARTS_OF_SLIDES, SUFFIXES
 from shared.formats.source import FileSource
 from shared.formats.types import ACCEPTED, Format, Identified
 from shared.imaging.metaimage import read_metaimage_layout
@@ -14,28 +16,7 @@ from shared.imaging.nifti_header import Limits
 from shared.imaging.nrrd import read_nrrd_layout
 
 _MAYBE_SLIDES = frozenset({Format.TIFF, Format.OME_TIFF, Format.ZEISS_CZI, Format.SAKURA})
-_SUFFIXES = {
-    Format.DICOM: (".dcm", ".dicom", ".ima"),
-    Format.DICOM_WSI: (".dcm", ".dicom"),
-    Format.NIFTI: (".nii", ".gz"),
-    Format.NRRD: (".nrrd",),
-    Format.MHA: (".mha",),
-    Format.E2E: (".e2e",),
-    Format.VOL: (".vol",),
-    Format.HEYEX_XML: (".xml",),
-    Format.TOPCON: (".fda", ".fds"),
-    Format.PNG: (".png",),
-    Format.JPEG: (".jpg", ".jpeg"),
-    Format.TIFF: (".tif", ".tiff"),
-    Format.OME_TIFF: (".tif", ".tiff"),
-    Format.SLIDE_TIFF: (".svs", ".ndpi", ".scn", ".bif", ".tif", ".tiff", ".qptiff"),
-    Format.ZEISS_CZI: (".czi",),
-    Format.SAKURA: (".svslide",),
-    Format.ZIP: (".zip",),
-    Format.TAR: (".tar",),
-    Format.GZIP: (".gz", ".tgz"),
-}
-_KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes) | {".mrxs"}
+_KNOWN_SUFFIXES = frozenset(chain(*SUFFIXES.values(), PARTS_OF_SLIDES))
 
 
 def identify(path: Path, limits: Limits | None = None, *, slides: bool = True) -> Identified:
@@ -89,7 +70,7 @@ def as_slide(found: Identified, vendor: str | None) -> Identified:
 
 def _with_name(path: Path, found: Identified) -> Identified:
     suffix = path.suffix.lower()
-    if suffix not in _KNOWN_SUFFIXES or suffix in _SUFFIXES.get(found.format, (suffix,)):
+    if suffix not in _KNOWN_SUFFIXES or suffix in SUFFIXES.get(found.format, (suffix,)):
         return found
     details = {**found.details, "named": suffix}
     return Identified(found.format, found.kind, found.media_type, details, found.needs)

@@ -6,12 +6,12 @@ import zlib
 from shared.errors import Invalid, UnsupportedImage
 from shared.formats.source import HEAD_BYTES, Source
 from shared.formats.types import Format, Identified
+from shared.imaging.metaimage_header import metaimage_fields
 
 GZIP = b"\x1f\x8b"
 _MAGIC = {348: (344, (b"n+1", b"ni1")), 540: (4, (b"n+2", b"ni2"))}
 _METAIMAGE = re.compile(rb"[\s]*(ObjectType|NDims|Comment)\s*=\s*\S", re.IGNORECASE)
 _DETACHED = re.compile(rb"^data ?file\s*:", re.IGNORECASE | re.MULTILINE)
-_DATA_FILE = re.compile(rb"^ElementDataFile\s*=\s*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
 def nifti(source: Source) -> Identified | None:
@@ -64,13 +64,7 @@ def metaimage(source: Source) -> Identified | None:
     head = source.read(0, min(source.size, HEAD_BYTES))
     if not _METAIMAGE.match(head):
         return None
-    found = _DATA_FILE.search(head)
-    if found is None:
-        raise Invalid("The MetaImage header does not end (ElementDataFile is missing).")
-    if found[1].strip().upper() != b"LOCAL":
-        raise UnsupportedImage(
-            "The file is a MetaImage header (.mhd), whose voxels are in another file; save it as one .mha file."
-        )
+    metaimage_fields(head)
     return Identified(Format.MHA)
 
 

@@ -4,13 +4,13 @@ World coordinates are ITK's: LPS+ millimetres. Each triple of `TransformMatrix` 
 `AnatomicalOrientation` only repeats that (older ITK wrote RAI whatever the direction) and is not read.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from shared.errors import UnsupportedImage
-from shared.imaging.nifti_header import ImplausibleImage, Limits, TruncatedImage
+from shared.imaging.metaimage_header import metaimage_fields
+from shared.imaging.nifti_header import ImplausibleImage, Limits
 from shared.imaging.volume import Volume
 from shared.imaging.voxels import (
     HEADER_BYTES,
@@ -37,7 +37,6 @@ _DTYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
-_END = re.compile(rb"^ElementDataFile\s*=[ \t]*([^\r\n]*)\r?\n", re.IGNORECASE | re.MULTILINE)
 _MATRIX = ("transformmatrix", "rotation", "orientation")
 _ORIGIN = ("offset", "position", "origin")
 
@@ -49,7 +48,8 @@ def read_metaimage(path: Path, limits: Limits) -> Volume:
 
 def read_metaimage_layout(path: Path, limits: Limits) -> VoxelLayout:
     """What the header of the MetaImage file at `path` promises; errors as `read_metaimage`."""
-    fields, offset = _header(path)
+    with path.open("rb") as file:
+        fields, offset = metaimage_fields(file.read(HEADER_BYTES))
     _check_kind(fields)
     order = ">" if _true(fields, "binarydatabyteordermsb", "elementbyteordermsb") else "<"
     code = _DTYPES.get(fields.get("elementtype", "").upper())
@@ -75,21 +75,6 @@ def read_metaimage_layout(path: Path, limits: Limits) -> VoxelLayout:
         any(name in fields for name in _MATRIX),
     )
     return check_layout(layout, path.stat().st_size, limits)
-
-
-def _header(path: Path) -> tuple[dict[str, str], int]:
-    """The `Key = Value` lines with lower-case keys, and where the voxels begin."""
-    with path.open("rb") as file:
-        start = file.read(HEADER_BYTES)
-    end = _END.search(start)
-    if end is None:
-        raise TruncatedImage("The MetaImage header does not end (ElementDataFile is missing).")
-    if end[1].strip().upper() != b"LOCAL":
-        raise UnsupportedImage(
-            "The file is a MetaImage header (.mhd), whose voxels are in another file; save it as one .mha file."
-        )
-    pairs = (line.partition("=") for line in start[: end.start()].decode("latin-1").splitlines())
-    return {key.strip().lower(): value.strip() for key, _, value in pairs}, end.end()
 
 
 def _check_kind(fields: dict[str, str]) -> None:

@@ -122,7 +122,8 @@ class Processor:
             if wait is not None:
                 after, failed = wait
                 self._give_back(claim, after, failed=failed)
-                log.warning("event will be delivered again", exc_info=error if failed else None, **context)
+                why = {"exc_info": error} if failed else {"reason": _for_users(error)}
+                log.warning("event will be delivered again", **why, **context)
                 return "retried"
             self._bury(claim, envelope, error)
             log.error("event is a dead letter", exc_info=error, **context)
@@ -181,7 +182,7 @@ def _decoded(claim: Claim) -> Envelope:
 
 def _for_users(error: Exception) -> str:
     """Only errors that were written for a reader are shown to one."""
-    if isinstance(error, Reject | HounsfieldError):
+    if isinstance(error, Retry | Reject | HounsfieldError):
         return str(error)
     return f"internal error ({type(error).__name__})"
 

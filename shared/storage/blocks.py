@@ -27,6 +27,13 @@ def feed(stream: IO[bytes], *sinks: Callable[[bytes], object]) -> int:
     return size
 
 
+def sha256_of(stream: IO[bytes]) -> str:
+    """Hex, of what is left of the stream."""
+    digest = hashlib.sha256()
+    feed(stream, digest.update)
+    return digest.hexdigest()
+
+
 @contextmanager
 def measured(data: bytes | IO[bytes]) -> Iterator[tuple[IO[bytes], int, str]]:
     """A seekable stream at the beginning of `data`, its size in bytes and its hex SHA-256.

@@ -176,6 +176,12 @@ class FolderStorage(Storage):
             feed(stream, writer.write)
             return writer.finish()
 
+    def list_multipart(self, bucket: Bucket, prefix: str = "") -> Iterator[tuple[str, str]]:
+        check_prefix(bucket, prefix)
+        for upload_id, manifest in self._uploads.started():
+            if manifest.bucket == bucket and manifest.key.startswith(prefix):
+                yield manifest.key, upload_id
+
     def list_parts(self, bucket: Bucket, key: str, upload_id: str) -> list[Part]:
         check_key(bucket, key)
         _check_upload(self._uploads.manifest(upload_id), bucket, key)

@@ -144,6 +144,10 @@ class Storage(ABC):
         """A URL to which a client PUTs part `number` (1 to 10,000) and reads its ETag from the answer."""
 
     @abstractmethod
+    def list_multipart(self, bucket: Bucket, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Key and id of every upload under `prefix` that was started and neither completed nor aborted."""
+
+    @abstractmethod
     def list_parts(self, bucket: Bucket, key: str, upload_id: str) -> list[Part]:
         """Parts received so far, by number. Raises UploadNotFound."""
 

@@ -155,6 +155,17 @@ class S3Storage(Storage):
         check_number(number)
         return self._signed("upload_part", expires, bucket, key, UploadId=upload_id, PartNumber=number)
 
+    def list_multipart(self, bucket: Bucket, prefix: str = "") -> Iterator[tuple[str, str]]:
+        check_prefix(bucket, prefix)
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._name(bucket), Prefix=prefix
+        )
+        with s3_errors():
+            for page in pages:
+                for found in page.get("Uploads", []):
+                    if is_key(found["Key"]):
+                        yield found["Key"], found["UploadId"]
+
     def list_parts(self, bucket: Bucket, key: str, upload_id: str) -> list[Part]:
         pages = self._client.get_paginator("list_parts").paginate(
             **self._address(bucket, key), UploadId=upload_id

@@ -10,7 +10,7 @@ import re
 import secrets
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -77,6 +77,14 @@ class Uploads:
             # Without its data it was completed, by a process that was killed before it could tidy up.
             (folder / "data").stat()
             return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+
+    def started(self) -> Iterator[tuple[str, Manifest]]:
+        """Every upload, by its id."""
+        with disk_errors():
+            names = os.listdir(self._root)
+        for name in names:
+            with suppress(UploadNotFound):  # it is just being made, or has ended
+                yield name, self.manifest(name)
 
     @contextmanager
     def held(self, upload_id: str) -> Iterator[Manifest]:

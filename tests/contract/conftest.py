@@ -20,6 +20,7 @@ from shared.security.keys import KeyStore
 from shared.storage.factory import make_storage
 from tests.builders import make_user
 from tests.contract.clinic import MakePerson, Person
+from tests.contract.sending import Sender
 
 with warnings.catch_warnings():
     # Starlette asks for the package httpx2 the first time that this is imported, and works with httpx.
@@ -106,3 +107,16 @@ def colleague(make_person: MakePerson, tenant_id: UUID) -> Person:
 @pytest.fixture
 def admin(make_person: MakePerson, tenant_id: UUID) -> Person:
     return make_person(tenant_id, Role.ADMIN)
+
+
+@pytest.fixture
+def sender(client_for: ClientFor, register_and_login: LogIn) -> Sender:
+    """A caller of the upload routes."""
+    client = client_for(upload.function)
+    return Sender(client, register_and_login(client, "dr-sender"))
+
+
+@pytest.fixture
+def stranger(sender: Sender, register_and_login: LogIn) -> Sender:
+    """Another, who may not see what the sender sends."""
+    return Sender(sender.client, register_and_login(sender.client, "somebody-else"))

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import create_engine, func, select, text
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from shared.config import Settings
 from shared.db.models import DeadLetter, InboxEntry, OutboxEntry, Tenant
@@ -461,10 +462,12 @@ def test_what_is_away_costs_an_event_no_try_until_patience_ends(
 
     run(function)
     [event_id] = emit(services, tenant_id, ingested())
-    eventually(lambda: len(tries) > settings.max_attempts + 1)
-    assert list(bus.dead_letters.list()) == []
-    away.clear()
-    eventually(lambda: settled(services, [event_id]))
+    with capture_logs() as logs:
+        eventually(lambda: len(tries) > settings.max_attempts + 1)
+        assert list(bus.dead_letters.list()) == []
+        away.clear()
+        eventually(lambda: settled(services, [event_id]))
+    assert {entry["reason"] for entry in logs if "delivered again" in entry["event"]} == {"the store is away"}
     away.set()
     settings.patience_seconds = 0
     run(Function("impatient", handlers=function.handlers))  # gets the event too: it is kept

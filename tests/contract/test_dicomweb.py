@@ -408,6 +408,7 @@ def test_one_instance_comes_with_parts_or_without(ada: Desk) -> None:
     [in_parts] = instances_in(ada.get(ada.at(images[1]), DICOM))
     plain = ada.get(ada.at(images[1]), "application/dicom")
     assert plain.headers["content-type"].startswith("application/dicom")
+    assert int(plain.headers["content-length"]) == len(plain.content)
     assert dcmread(io.BytesIO(plain.content)).SOPInstanceUID == in_parts.SOPInstanceUID == ada.uid(images[1])
 
 

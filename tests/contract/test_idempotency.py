@@ -9,23 +9,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select, text, update
 
-from functions import upload
 from shared.db.models import AuditEntry, IdempotencyKey, Study, StudyFile, Upload
 from shared.http.idempotency import clean_idempotency_keys
 from shared.runtime import Services
 from tests.builders import nifti_header, nifti_voxels
-from tests.contract.conftest import ClientFor, LogIn
+from tests.contract.conftest import LogIn
 from tests.contract.sending import Sender, announced, make_case, rows, tenant_of
 
 KEY = "Idempotency-Key"
 REPLAYED = "idempotency-replayed"
 ASKED = {"filename": "a.zip", "size": 100, "kind": "ct"}
-
-
-@pytest.fixture
-def sender(client_for: ClientFor, register_and_login: LogIn) -> Sender:
-    client = client_for(upload.function)
-    return Sender(client, register_and_login(client, "dr-sender"))
 
 
 def nifti(seed: int = 0) -> bytes:

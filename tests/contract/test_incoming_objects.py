@@ -14,16 +14,16 @@ from sqlalchemy.exc import DBAPIError
 from starlette.testclient import TestClient
 
 from functions.ingest.objects import remove_taken
-from functions.ingest.objects.service import take_up
+from functions.ingest.objects.service import close_settled, take_up
 from functions.ingest.objects.sweep import reconcile
 from shared.db.models import AuditEntry, FileRole, OutboxEntry, Role, Study, StudyFile, Tenant
 from shared.db.models.intake import IncomingObject
 from shared.incoming import NotForUs, place_of, take_in
-from shared.intake import close_settled
 from shared.runtime import Services
 from shared.runtime.unit import unit_of_work
 from shared.security.principal import Principal
 from shared.security.sealing import name_ring
+from shared.storage.factory import folder_root
 from tests.builders import make_tenant, make_user
 from tests.unit.shared.events.test_notices import record
 
@@ -161,6 +161,7 @@ def test_notices_that_come_at_the_same_moment_are_one(
         ("oct", "A study/left.fds"),
         ("slide", "A study/one.ndpi"),
         ("auto", "A study/one.SVS"),
+        ("auto", "A study/one.qptiff"),
     ],
 )
 def test_a_study_of_one_file_is_complete_at_once(
@@ -181,6 +182,50 @@ def test_what_comes_in_several_files_waits_for_the_others(
     tell(services, *put(services, f"{slug}/slide/{path}"))
     handle(services, admin.tenant_id)
     assert announced(services, admin.tenant_id) == []
+
+
+def test_a_piece_whose_notice_was_lost_joins_its_study_before_that_closes(
+    services: Services, admin: Principal, slug: str
+) -> None:
+    services.settings.settle_seconds = 0
+    told, lost, waiting = put(services, *(f"{slug}/ct/Doe 1/{n}.dcm" for n in range(3)))
+    put(services, f"{slug}/ct/Doe 1/.DS_Store", f"{slug}/ct/Doe 2/other.dcm")
+    tell(services, told)
+    handle(services, admin.tenant_id)
+    tell(services, waiting)
+    assert close_settled(services) == 1
+    handle(services, admin.tenant_id, times=2)
+    assert tell(services, lost) == (0, 1, 0)
+    [study] = studies(services, admin.tenant_id)
+    assert names(services, study) == ["0.dcm", "1.dcm", "2.dcm"]
+    assert announced(services, admin.tenant_id) == [str(study.id)]
+
+
+def test_what_is_still_being_written_joins_no_study(services: Services, admin: Principal, slug: str) -> None:
+    services.settings.settle_seconds = 0
+    told, unfinished = put(services, f"{slug}/ct/a/1.dcm", f"{slug}/ct/a/2.dcm")
+    tell(services, told)
+    handle(services, admin.tenant_id)
+    root = folder_root(services.settings)
+    assert root is not None
+    with (root / "incoming" / unfinished).open("ab"):
+        assert close_settled(services) == 1
+    [study] = studies(services, admin.tenant_id)
+    assert names(services, study) == ["1.dcm"]
+    assert tell(services, unfinished) == (1, 0, 0)
+
+
+def test_a_sweep_closes_no_study_without_what_it_just_found(
+    services: Services, admin: Principal, slug: str
+) -> None:
+    services.settings.settle_seconds = 0
+    keys = put(services, *(f"{slug}/ct/a/{n}.dcm" for n in range(3)))
+    tell(services, keys[0])
+    handle(services, admin.tenant_id)
+    assert reconcile(services, grace=NOW).closed == 1
+    handle(services, admin.tenant_id)
+    [study] = studies(services, admin.tenant_id)
+    assert len(study.files) == 3
 
 
 def test_the_marker_closes_the_study_at_once_and_goes(
@@ -283,6 +328,18 @@ def test_an_object_over_the_limit_stays_where_it_is(services: Services, admin: P
     assert whys == ["larger than the limit of 5 bytes"]
 
 
+def test_an_object_over_the_limit_keeps_no_other_from_its_study(
+    services: Services, admin: Principal, slug: str
+) -> None:
+    services.settings.max_upload_bytes = 5
+    put(services, f"{slug}/ct/a/large.dcm", content=b"too large")
+    put(services, f"{slug}/ct/a/small.dcm", content=b"fits")
+    tell(services, *put(services, f"{slug}/ct/a/_COMPLETE", content=b""))
+    handle(services, admin.tenant_id)
+    [study] = studies(services, admin.tenant_id)
+    assert names(services, study) == ["small.dcm"]
+
+
 def test_an_object_without_room_stays_where_it_is(services: Services, admin: Principal, slug: str) -> None:
     services.settings.quota_bytes = 10
     tell(services, *put(services, f"{slug}/ct/1.zip"), *put(services, f"{slug}/ct/2.zip", content=b"v" * 9))
@@ -311,7 +368,8 @@ LONG = "x" * 255
         ("default/ct/../b", "unreadable"),
         ("/default/ct/b", "unreadable"),
         ("default/ct/a//b", "unreadable"),
-        ("default/ct/a/", "unreadable"),
+        ("default/ct/a/", "clutter"),
+        ("default/", "clutter"),
         ("default/ct/a\0/b", "unreadable"),
         ("default/ct/a\ud800/b", "unreadable"),
         ("default/ct/" + f"{LONG}/" * 7 + LONG, "unreadable"),

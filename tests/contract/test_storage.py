@@ -649,6 +649,21 @@ class StorageContract:
         with pytest.raises(UploadNotFound):
             storage.list_parts("incoming", fresh("unknown"), upload_id)
 
+    def test_uploads_are_listed_until_they_end(self, subject: Subject) -> None:
+        storage, folder = subject.storage, fresh("of-a-tenant")
+        begun = [
+            (key, storage.start_multipart("incoming", key))
+            for key in (f"{folder}/b", f"{folder}/a", f"{folder}/a", f"{folder}-2/a")
+        ]
+        assert sorted(storage.list_multipart("incoming", f"{folder}/")) == sorted(begun[:3])
+        assert set(begun) <= set(storage.list_multipart("incoming"))
+        assert list(storage.list_multipart("studies", f"{folder}/")) == []
+        (key, completed), aborted, left, _ = begun
+        part = self.send(subject, key, completed, 1, b"x")
+        storage.complete_multipart("incoming", key, completed, [part])
+        storage.abort_multipart("incoming", *aborted)
+        assert list(storage.list_multipart("incoming", f"{folder}/")) == [left]
+
     def test_an_upload_belongs_to_its_object(self, subject: Subject) -> None:
         storage, key, other = subject.storage, fresh("mine"), fresh("other")
         upload_id = storage.start_multipart("incoming", key)

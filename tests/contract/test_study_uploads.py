@@ -15,7 +15,6 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.pool import QueuePool
 
-from functions import upload
 from functions.upload.oct import service as oct_service
 from shared.db.models import (
     AuditEntry,
@@ -33,7 +32,6 @@ from shared.intake import close_settled
 from shared.runtime import Services
 from shared.security.sealing import name_ring
 from tests.builders import nifti_header, nifti_voxels
-from tests.contract.conftest import ClientFor, LogIn
 from tests.contract.sending import (
     MIB,
     NAME,
@@ -48,17 +46,6 @@ from tests.contract.sending import (
 from tests.unit.shared.formats import samples
 
 FOUR = ("t1", "t1ce", "t2", "flair")
-
-
-@pytest.fixture
-def sender(client_for: ClientFor, register_and_login: LogIn) -> Sender:
-    client = client_for(upload.function)
-    return Sender(client, register_and_login(client, "dr-sender"))
-
-
-@pytest.fixture
-def stranger(sender: Sender, register_and_login: LogIn) -> Sender:
-    return Sender(sender.client, register_and_login(sender.client, "somebody-else"))
 
 
 def nifti(seed: int = 0) -> bytes:

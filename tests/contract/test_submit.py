@@ -129,6 +129,14 @@ def test_what_the_server_refuses_is_one_line(hounsfield: Run, volume: str, tmp_p
     assert (nobody.returncode, "no answer from" in nobody.stderr) == (1, True)
 
 
+def test_an_empty_path_is_not_the_folder_that_one_is_in(hounsfield: Run, volume: str) -> None:
+    for paths in ([""], [volume, ""], ["not-there.nii"]):
+        refused = hounsfield("submit", *paths)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert f"path {paths[-1]!r} does not exist" in refused.stderr
+    assert hounsfield("studies", "list").stdout == ""
+
+
 def test_what_is_left_out_of_a_folder_is_told(hounsfield: Run, volume: str) -> None:
     folder = Path(volume).parent / "series"
     folder.mkdir()

@@ -9,10 +9,13 @@ import pytest
 from sqlalchemy import delete, select, text
 from sqlalchemy.exc import DBAPIError
 
+from functions.dicom.sweep import sweep_instances
 from functions.upload.brain_mri.service import receive_mri
+from functions.upload.parts.schemas import UploadRequest
+from functions.upload.parts.service import start
+from functions.upload.parts.sweep import sweep_unfinished
 from functions.upload.receiving import Incoming
-from functions.upload.sweep import BATCH, sweep_orphans
-from functions.upload.sweep_incoming import sweep_incoming
+from functions.upload.sweep import sweep_incoming, sweep_orphans
 from shared.db.models import Study, StudyFile, StudyStatus, Upload, UploadStatus
 from shared.ids import uuid7
 from shared.intake import Patient
@@ -20,6 +23,7 @@ from shared.runtime import Services
 from shared.runtime.unit import unit_of_work
 from shared.security.principal import Principal
 from shared.storage.port import Bucket
+from shared.sweep import BATCH
 from tests.builders import make_tenant, make_user
 from tests.contract.test_brain_upload import nifti, voxels
 
@@ -228,3 +232,79 @@ def test_more_received_files_than_one_query_takes_all_go(services: Services, sen
         drop(services, sender.tenant_id, aged(uuid7()), str(number))
     assert sweep_incoming(services, NOW) == BATCH + 5
     assert stored(services, "incoming") == [known]
+
+
+# Received by DICOM, in the same bucket
+
+
+def test_of_what_came_by_dicom_only_instances_without_a_study_go(
+    services: Services, sender: Principal
+) -> None:
+    def put(tenant: UUID, name: str) -> str:
+        return services.storage.put("incoming", f"dicom/{tenant}/{name}", b"pixels").key
+
+    tenant, old = sender.tenant_id, str(aged(uuid7()))
+    kept = [
+        put(uuid7(), old),  # of a tenant of another installation
+        put(tenant, str(uuid7())),
+        put(tenant, str(uuid4())),
+        put(tenant, f"{old[:-1]}a".upper()),
+        put(tenant, f"{old}/1"),
+        drop(services, tenant, aged(uuid7())),
+    ]
+    put(tenant, str(aged(uuid7())))
+    assert sweep_instances(services) == 1
+    assert stored(services, "incoming") == sorted(kept)
+
+
+# Uploads in parts that the store has begun
+
+
+def begin(services: Services, tenant: UUID | str, owner: UUID | str) -> tuple[str, str]:
+    key = f"uploads/{tenant}/{owner}/1"
+    return key, services.storage.start_multipart("incoming", key)
+
+
+def begun(services: Services) -> list[tuple[str, str]]:
+    return sorted(services.storage.list_multipart("incoming"))
+
+
+def start_without_commit(services: Services, sender: Principal, asked: UploadRequest) -> None:
+    with unit_of_work(services, sender.tenant_id) as unit:
+        start(unit, sender, asked)
+        raise RuntimeError("killed")
+
+
+def test_an_upload_whose_start_was_not_committed_goes_when_its_time_would_be_over(
+    services: Services, sender: Principal
+) -> None:
+    asked = UploadRequest(filename="abdomen.tar.gz", size=10_000)
+    with pytest.raises(RuntimeError, match="killed"):
+        start_without_commit(services, sender, asked)
+    with unit_of_work(services, sender.tenant_id) as unit:
+        known = start(unit, sender, asked)
+    assert len(begun(services)) == 2
+    assert sweep_unfinished(services) == 0, "both are young"
+    services.settings.upload_hours = 0
+    assert sweep_unfinished(services) == 1
+    assert begun(services) == [(known.key, known.storage_id)]
+    with services.database.tenant(sender.tenant_id) as session:
+        session.get_one(Upload, known.id).status = UploadStatus.ABORTED
+    assert sweep_unfinished(services) == 1
+    assert begun(services) == []
+
+
+def test_unfinished_uploads_of_others_are_left_alone(services: Services, sender: Principal) -> None:
+    tenant, old = sender.tenant_id, aged(uuid7(), hours=49)
+    elsewhere = f"{tenant}/{old}/volume/1.nii"
+    strange = [
+        begin(services, uuid7(), old),  # of a tenant of another installation
+        begin(services, tenant, aged(uuid7(), hours=47)),
+        begin(services, tenant, uuid4()),
+        begin(services, tenant, old.hex),
+        (elsewhere, services.storage.start_multipart("incoming", elsewhere)),
+    ]
+    for _ in range(BATCH + 1):
+        begin(services, tenant, old)
+    assert sweep_unfinished(services) == BATCH + 1
+    assert begun(services) == sorted(strange)

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
-from functions import upload
 from functions.auth.accounts.service import ensure_admin
 from functions.upload.expiry import expire_uploads
 from functions.upload.parts import service
@@ -32,7 +31,7 @@ from shared.security.principal import Principal
 from shared.security.sealing import name_ring
 from shared.storage.port import UploadNotFound
 from tests.builders import make_tenant
-from tests.contract.conftest import PASSWORD, ClientFor, LogIn
+from tests.contract.conftest import PASSWORD
 from tests.contract.sending import (
     MIB,
     NAME,
@@ -45,17 +44,6 @@ from tests.contract.sending import (
     rows,
     tenant_of,
 )
-
-
-@pytest.fixture
-def sender(client_for: ClientFor, register_and_login: LogIn) -> Sender:
-    client = client_for(upload.function)
-    return Sender(client, register_and_login(client, "dr-sender"))
-
-
-@pytest.fixture
-def stranger(sender: Sender, register_and_login: LogIn) -> Sender:
-    return Sender(sender.client, register_and_login(sender.client, "somebody-else"))
 
 
 def test_a_file_sent_in_parts_becomes_a_study(services: Services, sender: Sender) -> None:
@@ -203,6 +191,37 @@ def test_a_hash_may_be_declared_at_the_end_but_not_another_one(services: Service
     sender.send(other, data)
     refused = sender.finish(other, sha256="0" * 64)
     assert (refused.status_code, "another one was declared" in refused.json()["detail"]) == (409, True)
+
+
+def test_a_repeated_finish_takes_the_same_hash_or_none_but_no_other(sender: Sender) -> None:
+    data = content(1000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    started = sender.start(len(data))
+    sender.send(started, data)
+    first = sender.finish(started, sha256=sha256)
+    for said in ({}, {"sha256": sha256}, {"sha256": sha256.upper()}):
+        again = sender.finish(started, **said)
+        assert (again.status_code, again.json()) == (200, first.json())
+    refused = sender.finish(started, sha256="0" * 64)
+    assert (refused.status_code, "another one was declared" in refused.json()["detail"]) == (409, True)
+    assert sender.finish(started).status_code == 200
+
+
+def test_a_hash_counts_until_there_is_a_study(services: Services, sender: Sender) -> None:
+    data = content(1000)
+    sha256 = hashlib.sha256(data).hexdigest()
+    waiting, given = sender.start(len(data)), sender.start(len(data), duplicate=True)
+    for started in (waiting, given):
+        sender.send(started, data)
+    assert sender.finish(waiting, study=False).status_code == 202
+    assert sender.finish(waiting, study=False, sha256=sha256).status_code == 200
+    assert sender.finish(waiting, study=False, sha256="0" * 64).status_code == 409
+    assert sender.finish(waiting).status_code == 202
+    [file] = rows(services, StudyFile)
+    assert file.details == {"declared_sha256": sha256}
+    assert sender.finish(given).status_code == 202
+    late = sender.finish(given, sha256=sha256)
+    assert (late.status_code, "too late" in late.json()["detail"]) == (409, True)
 
 
 def test_a_file_that_is_known_by_its_declared_hash_is_the_same_study(
@@ -389,6 +408,8 @@ def test_an_upload_that_nobody_finishes_expires_with_its_parts(services: Service
         sender.finish(started),
     ):
         assert (refused.status_code, "has expired" in refused.json()["detail"]) == (409, True)
+    told = sender.get(f"uploads/{started['id']}").json()  # before its bytes were removed
+    assert (told["status"], told["received"], told["received_bytes"]) == ("expired", [], 0)
     [row] = [row for row in rows(services, Upload) if str(row.id) == started["id"]]
     assert len(services.storage.list_parts("incoming", row.key, row.storage_id)) == 1
     assert expire_uploads(services) == 1
@@ -407,6 +428,8 @@ def test_a_finished_upload_that_became_no_study_expires_too(services: Services, 
     sender.finish(wanted)
     assert len(objects_in(services)) == 2
     set_expiry(services, unwanted["id"], func.now())
+    statuses = {upload["id"]: upload["status"] for upload in sender.get("uploads").json()["items"]}
+    assert statuses == {unwanted["id"]: "expired", wanted["id"]: "finished"}
     assert expire_uploads(services) == 1
     assert objects_in(services) == [file.key for file in rows(services, StudyFile)]
     assert sender.finish(unwanted).status_code == 409

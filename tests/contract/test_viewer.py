@@ -171,6 +171,20 @@ def test_a_copy_that_is_current_is_not_sent_again(doctor: Person) -> None:
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["etag"] == answer.headers["etag"]
         assert doctor.get(f"viewer/{slide}{path}", If_None_Match='"other"').status_code == 200
+        assert doctor.get(f"viewer/{slide}{path}", If_None_Match="*").status_code == 304
+
+
+def test_no_copy_is_current_of_what_is_not_there(doctor: Person, colleague: Person) -> None:
+    slide = slide_of(doctor, samples.aperio().data)
+    tags = ["*"]
+    for path in (".dzi", "_files/8/0_0.jpg", "/thumbnail", "/thumbnail?width=64"):
+        tags.append(doctor.get(f"viewer/{slide}{path}").headers["etag"])
+        assert colleague.get(f"viewer/{slide}{path}", If_None_Match=tags[-1]).status_code == 404
+    assert len(set(tags)) == len(tags), "each picture has a tag of its own"
+    for path in ("99/0_0", "-1/0_0", "8/99_0", "8/0_99", "8/-1_0"):
+        for tag in tags:
+            answer = doctor.get(f"viewer/{slide}_files/{path}.jpg", If_None_Match=tag)
+            assert answer.status_code == 404, (path, tag)
 
 
 def test_nobody_sees_what_is_not_theirs_also_while_it_is_open(

@@ -46,6 +46,7 @@ from pynetdicom.pdu_primitives import (
     MaximumLengthNotification,
 )
 from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
 from functions.dicom.node.node import FIND, Node
 from functions.dicom.node.sockets import SPARE
@@ -353,6 +354,22 @@ def test_an_image_without_pixels_is_none(node: Node, hospital: Hospital) -> None
     with associated(node) as association:
         assert send(association, image) == 0x0122
     assert hospital.studies() == [] and hospital.keys() == set()
+
+
+def test_high_throughput_jpeg_2000_is_taken_from_whoever_says_to_which_study_it_belongs(
+    node: Node, hospital: Hospital, hounsfield_data: Path
+) -> None:
+    image = dcmread(hounsfield_data / "dicom_odd" / "pydicom" / "HTJ2K_08_RGB.dcm")
+    asked = {"classes": [image.SOPClassUID], "syntaxes": [image.file_meta.TransferSyntaxUID]}
+    with capture_logs() as logs, associated(node, **asked) as association:
+        assert send(association, image) == 0xC000, "this sample has neither a Study nor a Series Instance UID"
+        image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+        assert send(association, image) == 0x0000
+    refused = [entry["reason"] for entry in logs if entry["event"] == "a DICOM instance was refused"]
+    assert refused == ["dicom-without-uids"]
+    [stored] = hospital.images()
+    assert stored.file_meta.TransferSyntaxUID == image.file_meta.TransferSyntaxUID
+    assert stored.PixelData == image.PixelData
 
 
 def test_a_data_set_of_another_class_than_announced_is_refused(node: Node, hospital: Hospital) -> None:

@@ -19,7 +19,7 @@ SYNTAX = "dicom_odd/cornerstone/CTImage.dcm_"
 EXPECTED = {
     "ct/lidc/LIDC-IDRI-0001_series.tar.gz": ("ct", "ingested", r"volume ct 512 × 512 × 133", ""),
     "ct/lidc/LIDC-IDRI-0002_series_j2k.tar.gz": ("ct", "ingested", r"volume ct 512 × 512 × 48", ""),
-    "ct/head/PHILIPS_phantom_mixed_study.tar.gz": ("ct", "ingested", r"volume ct", "4 × burned-in"),
+    "ct/head/PHILIPS_phantom_mixed_study.tar.gz": ("ct", "ingested", r"volume ct", "6 × burned-in"),
     "ct/totalseg/example_ct.nii.gz": ("ct", "ingested", r"volume ct 122 × 101 × 112", "values of its voxels"),
     "ct/totalseg/example_ct_sm_seg.nii.gz": ("", "rejected", "", "sequence|mask"),
     "brain3d/BraTS2021_00006/ (packed)": ("brain-mri", "ingested", "volume t1ce.*", "does not tell"),

@@ -154,8 +154,7 @@ def _retrieved(asked: Asked, held: list[Held], *, single: bool = False) -> Respo
         if wanted.multipart:
             return _in_parts(asked.services, held, syntax)
         if single and wanted.type == DICOM:
-            [(part, _)] = _parts(asked.services, held, syntax)
-            return StreamingResponse(part.blocks, media_type=part.media_type)
+            return _alone(asked.services, held, syntax)
     raise NotAcceptable(
         f'these images are to be had as {RELATED}; type="{DICOM}"; transfer-syntax=* (as they are stored), and '
         "those that are not compressed also in Explicit VR Little Endian"
@@ -178,6 +177,14 @@ def _in_parts(services: Services, held: list[Held], syntax: str) -> Response:
         return MultipartResponse(parts, DICOM, None)
     sizes = [(_dicom_type(one[0].transfer_syntax), _where(services, one), one[0].size) for one in held]
     return MultipartResponse(parts, DICOM, sizes)
+
+
+def _alone(services: Services, held: list[Held], syntax: str) -> Response:
+    """One instance without parts."""
+    [(part, (instance, _))] = _parts(services, held, syntax)
+    rewritten = _is_rewritten(instance.transfer_syntax, syntax)
+    size = None if rewritten else {"Content-Length": str(instance.size)}
+    return StreamingResponse(part.blocks, headers=size, media_type=part.media_type)
 
 
 def _parts(services: Services, held: list[Held], syntax: str) -> Iterator[tuple[Part, Held]]:

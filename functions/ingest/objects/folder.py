@@ -8,7 +8,6 @@ The folder is looked through again and again instead of the system being asked t
 links, a link to `/` through the whole machine, and it tells nothing of what others change on a shared disk.
 """
 
-import hashlib
 import os
 import threading
 import time
@@ -17,7 +16,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,6 +25,7 @@ from shared.config import Settings
 from shared.errors import HounsfieldError
 from shared.incoming import BUCKET, KINDS, MARKER, NotForUs, note_left, place_of, take_in, tenant_of, tenants
 from shared.runtime import Services
+from shared.storage.blocks import sha256_of
 from shared.storage.disk import make_folder
 from shared.storage.factory import folder_root
 from shared.storage.port import ObjectNotFound
@@ -143,7 +142,7 @@ class WatchedFolder:
         with self._tree.open(key.split("/")) as file:
             with suppress(ObjectNotFound):
                 sha256 = storage.head(BUCKET, key).sha256
-                if sha256 and sha256 == _sha256(file):
+                if sha256 and sha256 == sha256_of(file):
                     return
             file.seek(0)
             storage.put(BUCKET, key, file)
@@ -234,13 +233,6 @@ def _files(root: Path, barred: dict[str, str]) -> Iterator[tuple[str, State]]:
                     folders.append(f"{key}/")
                 elif why is None and folder:
                     yield key, _state(entry.stat(follow_symlinks=False))
-
-
-def _sha256(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _state(info: os.stat_result) -> State:

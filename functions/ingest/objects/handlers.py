@@ -2,7 +2,6 @@
 
 from functions.ingest.objects import service, sweep
 from shared.events import ObjectCreated
-from shared.intake import close_settled
 from shared.runtime import Function, Services, UnitOfWork
 
 SETTLE_SECONDS = 1.0
@@ -12,7 +11,7 @@ SETTLE_SECONDS = 1.0
 def declare(function: Function) -> None:
     """Register the handler and the chores."""
     function.on(ObjectCreated)(take_up)
-    function.every(SETTLE_SECONDS, "settle")(close_settled)
+    function.every(SETTLE_SECONDS, "settle")(service.close_settled)
     function.every(lambda settings: settings.reconcile_minutes * 60, "reconcile", at_start=True)(reconcile)
 
 

@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from shared.db.models import FileRole, StudyFile
+from shared.db.models import FileRole, Study, StudyFile
 from shared.db.models.intake import IncomingObject
-from shared.incoming import IS_SPENT
+from shared.incoming import BUCKET, IS_SPENT
 
 SEEN_AGAIN = timedelta(days=1)
 """How old the note must be that an object is still there before it is renewed."""
@@ -62,6 +62,13 @@ class ObjectsRepository:
             StudyFile.study_id == study_id, StudyFile.role == FileRole.RECEIVED, StudyFile.key.in_(keys)
         )
         return {file.key: file for file in self._session.scalars(files)}
+
+    def of_settled(self) -> Sequence[str]:
+        """A key of a file of each study that came by the drop-box and has been quiet for long enough."""
+        first = select(func.min(StudyFile.key)).join(Study, Study.id == StudyFile.study_id)
+        settled = first.where(Study.settle_at <= func.now(), Study.intake_key.startswith("bucket:"))
+        received = settled.where(StudyFile.bucket == BUCKET, StudyFile.role == FileRole.RECEIVED)
+        return [key for key in self._session.scalars(received.group_by(Study.id)) if key is not None]
 
     def still_there(self, versions: Sequence[tuple[bytes, str]]) -> None:
         """Note that the objects are in the bucket, so that they are not forgotten."""

@@ -8,9 +8,14 @@ from uuid import UUID
 import structlog
 
 from functions.ingest.objects.repository import ObjectsRepository
+from functions.ingest.objects.writers import is_being_written
+from shared import intake
 from shared.db.models import Study
 from shared.db.models.intake import IncomingObject
+from shared.db.tenants import tenant_ids
 from shared.events.types import Kind
+from shared.formats.names import ARCHIVES, ONLY_OCT, ONLY_SLIDES, SUFFIXES
+from shared.formats.types import Format
 from shared.incoming import BUCKET, NotForUs, Place, add_rows, key_hash, place_of, remove_versions, version_of
 from shared.intake import (
     announce,
@@ -24,18 +29,15 @@ from shared.intake import (
 )
 from shared.quota import QuotaExceeded, require_room
 from shared.runtime import Services, UnitOfWork
+from shared.runtime.unit import unit_of_work
 from shared.security.sealing import name_ring
 from shared.storage.port import ObjectNotFound, ObjectRef
 
 log = structlog.get_logger(__name__)
 
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
-WHOLE: dict[Kind, tuple[str, ...]] = {
-    "oct": (".e2e", ".fda", ".fds", ".vol"),
-    "slide": (".svs", ".svslide", ".ndpi", ".scn", ".bif", ".czi", ".tif", ".tiff"),
-}
+WHOLE: dict[Kind, tuple[str, ...]] = {"oct": ONLY_OCT, "slide": (*ONLY_SLIDES, *SUFFIXES[Format.TIFF])}
 """Files that are a study by themselves, by what they are called. A MIRAX or DICOM slide comes in several files."""
-AT_ONCE = (*ARCHIVES, *WHOLE["oct"], ".svs", ".svslide", ".ndpi", ".scn", ".bif", ".czi")
+AT_ONCE = (*ONLY_OCT, *ONLY_SLIDES)
 """Those of a study whose kind is not given."""
 
 
@@ -43,8 +45,8 @@ def is_whole(place: Place) -> bool:
     """Whether the object is a study by itself. Where its name does not tell, the study just waits to settle."""
     if place.study is None:
         return True
-    endings = (*ARCHIVES, *WHOLE.get(place.kind, ())) if place.kind else AT_ONCE
-    return place.file.lower().endswith(endings)
+    endings = WHOLE.get(place.kind, ()) if place.kind else AT_ONCE
+    return place.file.lower().endswith((*ARCHIVES, *endings))
 
 
 def take_up(unit: UnitOfWork, object_id: UUID) -> None:
@@ -62,6 +64,21 @@ def take_up(unit: UnitOfWork, object_id: UUID) -> None:
         _take_whole(unit, found, place)
     else:
         _take_pieces(unit, [found], place)
+
+
+def close_settled(services: Services) -> int:
+    """Close what has been quiet for long enough, and has all that lies in its folder; returns how many studies.
+
+    A notice may have been lost, or come while we were away: without a look the study would be torn in two.
+    Raises Unavailable.
+    """
+    for tenant_id in tenant_ids(services.database):
+        with services.database.tenant(tenant_id) as session:
+            keys = ObjectsRepository(session).of_settled()
+        for place in map(place_of, keys):
+            with unit_of_work(services, tenant_id) as unit:
+                _take_pieces(unit, _waiting_of(unit, place), place)
+    return intake.close_settled(services)
 
 
 def _is_present(unit: UnitOfWork, found: IncomingObject) -> bool:
@@ -87,7 +104,11 @@ def _complete(unit: UnitOfWork, marker: IncomingObject, place: Place) -> None:
 
 def _waiting_of(unit: UnitOfWork, place: Place) -> Sequence[IncomingObject]:
     """The study's pieces in the store that nobody took up, whether or not we were told of them. Locked."""
-    there = [ref for ref in unit.storage.list_objects(BUCKET, place.prefix) if _is_piece(ref.key)]
+    there = [
+        ref
+        for ref in unit.storage.list_objects(BUCKET, place.prefix)
+        if _is_piece(ref.key) and not is_being_written(unit.storage, ref)
+    ]
     there.sort(key=lambda ref: key_hash(ref.key))
     add_rows(unit.session, unit.tenant_id, there)
     return ObjectsRepository(unit.session).waiting_among(
@@ -104,7 +125,7 @@ def _is_piece(key: str) -> bool:
 
 
 def _take_whole(unit: UnitOfWork, found: IncomingObject, place: Place) -> None:
-    if _is_refused(unit, [found], place):
+    if not _admitted(unit, [found], place):
         return
     study = _new_study(unit, place)
     unit.session.add(study)
@@ -116,7 +137,8 @@ def _take_whole(unit: UnitOfWork, found: IncomingObject, place: Place) -> None:
 
 def _take_pieces(unit: UnitOfWork, found: Sequence[IncomingObject], place: Place) -> None:
     """Let pieces join the study that is open under their folder's name, or open it."""
-    if not found or _is_refused(unit, found, place):
+    found = _admitted(unit, found, place)
+    if not found:
         return
     made: list[Study] = []
 
@@ -130,22 +152,23 @@ def _take_pieces(unit: UnitOfWork, found: Sequence[IncomingObject], place: Place
         _note_made(unit, study)
 
 
-def _is_refused(unit: UnitOfWork, found: Sequence[IncomingObject], place: Place) -> bool:
-    """Whether there is no room; then the objects stay where they are, and their rows say why."""
+def _admitted(unit: UnitOfWork, found: Sequence[IncomingObject], place: Place) -> Sequence[IncomingObject]:
+    """Those for which there is room; the others stay where they are, and their rows say why."""
     settings = unit.services.settings
     limit = settings.max_slide_bytes if place.kind in ("slide", None) else settings.max_upload_bytes
-    why = None
-    if max(one.size for one in found) > limit:
-        why = f"larger than the limit of {limit} bytes"
-    else:
-        try:
-            require_room(unit, sum(one.size for one in found))
-        except QuotaExceeded:
-            why = "the tenant has no room for it"
-    if why is not None:
-        for one in found:
-            _leave(one, why)
-    return why is not None
+    for one in found:
+        if one.size > limit:
+            _leave(one, f"larger than the limit of {limit} bytes")
+    small = [one for one in found if one.size <= limit]
+    if not small:
+        return []
+    try:
+        require_room(unit, sum(one.size for one in small))
+    except QuotaExceeded:
+        for one in small:
+            _leave(one, "the tenant has no room for it")
+        return []
+    return small
 
 
 def _new_study(unit: UnitOfWork, place: Place) -> Study:

@@ -8,7 +8,8 @@ from itertools import groupby, islice
 from uuid import UUID
 
 from functions.ingest.objects.repository import ObjectsRepository
-from functions.ingest.objects.writers import is_open_for_writing
+from functions.ingest.objects.service import close_settled
+from functions.ingest.objects.writers import is_being_written
 from shared.incoming import (
     BUCKET,
     NotForUs,
@@ -20,10 +21,8 @@ from shared.incoming import (
     tenants,
     version_of,
 )
-from shared.intake import close_settled
 from shared.runtime import Services
-from shared.storage.folder import FolderStorage
-from shared.storage.port import ObjectNotFound, ObjectRef
+from shared.storage.port import ObjectRef
 
 GRACE = timedelta(minutes=1)
 """Younger objects are left to their notices."""
@@ -95,22 +94,11 @@ def _take_missing(
         if not dry_run:
             repository.still_there(versions)
     new = [ref for ref, version in zip(refs, versions, strict=True) if version not in known]
-    missing = [ref for ref in new if not _is_being_written(services, ref)]
+    missing = [ref for ref in new if not is_being_written(services.storage, ref)]
     found = Counter(known=len(refs) - len(new), young=len(new) - len(missing))
     if dry_run:
         return found + Counter(accepted=len(missing))
     return found + record(services, tenant_id, missing, "sweep")
-
-
-def _is_being_written(services: Services, ref: ObjectRef) -> bool:
-    """Whether somebody is copying the file into the folder store's bucket; an S3 store lists whole objects only."""
-    if not isinstance(services.storage, FolderStorage):
-        return False
-    try:
-        with services.storage.open(BUCKET, ref.key) as file:
-            return is_open_for_writing(file.fileno())
-    except ObjectNotFound:
-        return True
 
 
 def _forget(services: Services, tenant_id: UUID) -> int:

@@ -3,6 +3,21 @@
 import fcntl
 import signal
 
+from shared.incoming import BUCKET
+from shared.storage.folder import FolderStorage
+from shared.storage.port import ObjectNotFound, ObjectRef, Storage
+
+
+def is_being_written(storage: Storage, ref: ObjectRef) -> bool:
+    """Whether somebody is copying the file into the folder store's bucket; an S3 store lists whole objects only."""
+    if not isinstance(storage, FolderStorage):
+        return False
+    try:
+        with storage.open(BUCKET, ref.key) as file:
+            return is_open_for_writing(file.fileno())
+    except ObjectNotFound:
+        return True
+
 
 def is_open_for_writing(descriptor: int) -> bool:
     """Whether somebody may write to this file, itself open for reading, at this moment. False where nobody can tell.

@@ -45,6 +45,14 @@ def take_expired(session: Session) -> Upload | None:
     return session.scalar(query.order_by(Upload.id).limit(1).with_for_update(skip_locked=True))
 
 
+def known_to_store(session: Session, storage_ids: Sequence[str]) -> set[str]:
+    """Those of the store's uploads that an open upload of ours is."""
+    query = select(Upload.storage_id).where(
+        Upload.storage_id.in_(storage_ids), Upload.status == UploadStatus.OPEN
+    )
+    return set(session.scalars(query))
+
+
 def forget_ended(session: Session, days: int) -> None:
     """Delete the rows of uploads that ended that long ago."""
     old = func.now() - func.make_interval(0, 0, 0, days)

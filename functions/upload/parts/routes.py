@@ -114,14 +114,16 @@ def _whole(state: service.State) -> UploadOut:
     return UploadOut(
         **_summary(upload).model_dump(),
         received=[PartOut(number=part.number, etag=part.etag or None, size=part.size) for part in received],
-        received_bytes=sum(part.size for part in received) if upload.status != "finished" else upload.size,
+        received_bytes=upload.size
+        if service.status_of(upload) == "finished"
+        else sum(part.size for part in received),
     )
 
 
 def _summary(upload: Upload) -> UploadSummary:
     return UploadSummary(
         id=upload.id,
-        status=upload.status,
+        status=service.status_of(upload),
         kind=upload.kind,
         size=upload.size,
         part_bytes=upload.part_bytes,

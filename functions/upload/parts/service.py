@@ -91,9 +91,16 @@ def lock(unit: UnitOfWork, user: Principal, id: UUID) -> Upload:
     return found[0]
 
 
+def status_of(upload: Upload) -> UploadStatus:
+    """Where it stands; one whose time is over has expired, also before that was noted and its bytes were removed."""
+    status = UploadStatus(upload.status)
+    waits = upload.study_id is None and status in (UploadStatus.OPEN, UploadStatus.FINISHED)
+    return UploadStatus.EXPIRED if waits and upload.expires_at <= datetime.now(UTC) else status
+
+
 def state_of(unit: UnitOfWork, upload: Upload) -> State:
     """The upload with its parts; of one that has ended, none."""
-    if upload.status != UploadStatus.OPEN:
+    if status_of(upload) != UploadStatus.OPEN:
         return State(upload, [])
     return State(upload, received_parts(unit.storage, upload))
 
@@ -129,7 +136,8 @@ def finish(unit: UnitOfWork, user: Principal, upload: Upload, asked: FinishReque
     changed = False
     if upload.status != UploadStatus.FINISHED:
         _require_open(unit, upload)
-        _declare(upload, asked.sha256)
+    _declare(upload, asked.sha256)
+    if upload.status != UploadStatus.FINISHED:
         join_parts(unit.storage, upload, asked.parts)
         upload.status = UploadStatus.FINISHED
         upload.expires_at = _in(hours=unit.services.settings.upload_hours)
@@ -178,9 +186,14 @@ def _owner_of(upload: Upload, case: Case | None) -> UUID:
 
 
 def _declare(upload: Upload, sha256: str | None) -> None:
-    if sha256 and upload.sha256 and sha256 != upload.sha256:
-        raise Conflict("sha256: another one was declared when the upload was started; is it the same file?")
-    upload.sha256 = upload.sha256 or sha256
+    """Note what the file is checked against. Raises Conflict for another hash than before, or one that comes too late."""
+    if sha256 is None or sha256 == upload.sha256:
+        return
+    if upload.sha256 is not None:
+        raise Conflict("sha256: another one was declared before; is it the same file?")
+    if upload.study_id is not None:
+        raise Conflict("sha256: it comes too late, the file was given to a study without one")
+    upload.sha256 = sha256
 
 
 def _require_open(unit: UnitOfWork, upload: Upload) -> None:

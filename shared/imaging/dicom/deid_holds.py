@@ -45,8 +45,11 @@ OVERLAYS: Final = tuple(0x60000000 | group << 16 for group in range(0x100))
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _MODALITIES = frozenset({"US", "SC", "OT", "XC"})
 """Ultrasound, secondary capture, other, photographs: text in the picture is usual."""
-_SCREENS = frozenset({"SCREEN SAVE", "SCREENSAVE", "SCREEN_SAVE", "DOSE_INFO", "DOSE INFO", "CSA REPORT"})
-"""Image types of screen shots that scanners store as CT or MR images."""
+_SCREENS = frozenset(
+    {"SCREEN SAVE", "SCREENSAVE", "SCREEN_SAVE", "DOSE_INFO", "DOSE INFO", "RESULTS", "CSA REPORT"}
+)
+"""Image types of screen shots that scanners store as CT or MR images. They are nothing but text, with the examination's
+number and true date, and Philips's dose sheets state all the same that none is burned in."""
 
 SOP_CLASS, IMAGE_TYPE, MODALITY, CONVERSION = 0x00080016, 0x00080008, 0x00080060, 0x00080064
 BURNED_IN, LABEL_IN_IMAGE = 0x00280301, 0x00480010
@@ -91,6 +94,8 @@ def holds(values: Mapping[int, str], embedded_overlay: bool) -> tuple[Hold, ...]
 
 def _may_show_text(values: Mapping[int, str], types: set[str]) -> bool:
     stated = values.get(BURNED_IN, "").strip().upper()
+    if types & _SCREENS:
+        return True
     if stated:
         return stated != "NO"
     sop_class = values.get(SOP_CLASS, "")
@@ -100,5 +105,4 @@ def _may_show_text(values: Mapping[int, str], types: set[str]) -> bool:
         or "ultrasound" in UID(sop_class, IGNORE).name.lower()
         or values.get(MODALITY) in _MODALITIES
         or CONVERSION in values
-        or bool(types & _SCREENS)
     )

@@ -7,7 +7,7 @@ Refusals (no volume is made, since measurements in it would be wrong):
 - conflicting-instance: files with one SOP Instance UID say different things.
 - crooked: the planes do not lie along a straight line.
 - mixed-scale: the planes' rescale slopes or intercepts differ.
-- unsupported-pixels: colour, floating-point, 1-bit pixels, a modality lookup table, or a mosaic.
+- unsupported-pixels: colour, floating-point, 1-bit pixels, bits in another place, a modality lookup table, a mosaic.
 Warnings (the volume is made, and they are kept with it):
 - duplicate-instance: a file came twice; one copy is used.
 - mixed-orientation, varying-size, several-acquisitions: the series holds several stacks and was divided.
@@ -103,6 +103,9 @@ def is_even(distances: Vector) -> bool:
 def pixel_issues(instances: Sequence[Instance], frames: Sequence[Frame]) -> list[Issue]:
     """What the way in which the pixels are stored gives rise to."""
     reasons = sorted({reason for instance in instances if (reason := _unusable_pixels(instance))})
+    widths = {instance.pixels.bits_allocated for instance in instances if instance.pixels}
+    if len(widths) > 1 and not reasons:
+        reasons = ["of 8 bits in some planes and of 16 in others"]
     found = [Issue("unsupported-pixels", True, f"The pixels are {reason}.") for reason in reasons]
     if len({(frame.slope, frame.intercept) for frame in frames}) > 1:
         what = "The planes have different rescale slopes or intercepts, so their values cannot be compared."
@@ -120,6 +123,8 @@ def _unusable_pixels(instance: Instance) -> str | None:
         return f"of {pixels.bits_allocated} bits{' floating point' * pixels.floating}; 8 and 16 bits are read"
     if not 0 < pixels.bits_stored <= pixels.bits_allocated:
         return f"said to use {pixels.bits_stored} of {pixels.bits_allocated} bits"
+    if pixels.high_bit not in (None, pixels.bits_stored - 1):
+        return f"said to use {pixels.bits_stored} bits of which bit {pixels.high_bit} is the uppermost"
     if pixels.lookup:
         return "to be read through a lookup table (0028,3000)"
     return "a mosaic of several planes" if "MOSAIC" in instance.image_type else None

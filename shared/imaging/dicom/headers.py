@@ -31,25 +31,28 @@ MOST_FRAMES = 1_000_000
 MOST_FRAGMENTS = 2_000_000
 
 _META_TAGS = frozenset({0x00020002, 0x00020003, 0x00020010})
-_TAGS = frozenset(
-    {
-        0x00100020,
-        0x00100021,
-        0x00080005,
-        0x00080008,
-        0x00080016,
-        0x00080018,
-        0x00080020,
-        0x00080032,
-        0x00080060,
-        0x00080070,
-    }
-    | {0x00081030, 0x0008103E, 0x00180010, 0x00180012, 0x00180015, 0x00180020, 0x00180021, 0x00180023}
-    | {0x00180024, 0x00180080, 0x00180081, 0x00180082, 0x00180086, 0x00181030, 0x00181060, 0x00181120}
-    | {0x00181210, 0x00181314, 0x00185100, 0x00189087, 0x0020000D, 0x0020000E, 0x00200011, 0x00200012}
-    | {0x00200013, 0x00200052, 0x00200060, 0x00200062, 0x00200100, 0x00280002, 0x00280004, 0x00280008}
-    | {0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280103, 0x00280301, 0x00283000}
-)
+_TEXTS = {
+    "patient_id": (0x00100020, 256),
+    "issuer": (0x00100021, 256),
+    "study_date": (0x00080020, 8),
+    "acquisition_time": (0x00080032, 16),
+    "study_description": (0x00081030, 256),
+    "series_description": (0x0008103E, 256),
+    "protocol": (0x00181030, 256),
+    "sequence_name": (0x00180024, 64),
+    "body_part": (0x00180015, 64),
+    "kernel": (0x00181210, 64),
+    "manufacturer": (0x00080070, 64),
+    "patient_position": (0x00185100, 16),
+}
+"""Fields of an instance that are texts as they stand: of which element, and how many characters are kept."""
+_TAGS = frozenset(tag for tag, _ in _TEXTS.values())
+_TAGS |= {0x00080005, 0x00080008, 0x00080016, 0x00080018, 0x00080060}
+_TAGS |= {0x00180010, 0x00180012, 0x00180020, 0x00180021, 0x00180023, 0x00180080, 0x00180081, 0x00180082}
+_TAGS |= {0x00180086, 0x00181060, 0x00181120, 0x00181314, 0x00189087, 0x0020000D, 0x0020000E, 0x00200011}
+_TAGS |= {0x00200012, 0x00200013, 0x00200052, 0x00200060, 0x00200062, 0x00200100, 0x00280002, 0x00280004}
+_TAGS |= {0x00280008, 0x00280010, 0x00280011, 0x00280100, 0x00280101, 0x00280102, 0x00280103, 0x00280301}
+_TAGS |= {0x00283000}
 _HOLD_TAGS = frozenset(deid_holds.HELD_BY) | {deid_holds.ENCAPSULATED_DOCUMENT}
 _HOLD_TAGS |= {group | number for group in deid_holds.OVERLAYS for number in (0x0102, 0x3000)}
 WANTED = _TAGS | FRAME_TAGS | SEQUENCES | _HOLD_TAGS
@@ -189,8 +192,6 @@ def _instance(path: Path, of: Values, syntax: str, meta: Values) -> Instance:
         modality=of.text(0x00080060).upper()[:16],
         pixels=pixels,
         frames=frames,
-        patient_id=of.text(0x00100020)[:256],
-        issuer=of.text(0x00100021)[:256],
         image_type=tuple(part.upper() for part in of.texts(0x00080008)[:16]),
         series_number=of.whole(0x00200011),
         acquisition_number=of.whole(0x00200012),
@@ -198,18 +199,8 @@ def _instance(path: Path, of: Values, syntax: str, meta: Values) -> Instance:
         time_index=of.whole(0x00200100),
         trigger_ms=of.number(0x00181060),
         b_value=of.double(0x00189087),
-        study_date=of.text(0x00080020)[:8],
-        acquisition_time=of.text(0x00080032)[:16],
-        study_description=of.text(0x00081030)[:256],
-        series_description=of.text(0x0008103E)[:256],
-        protocol=of.text(0x00181030)[:256],
-        sequence_name=of.text(0x00180024)[:64],
         contrast_agent=(of.text(0x00180010) or _contrast_code(of))[:128],
-        body_part=of.text(0x00180015)[:64],
-        kernel=of.text(0x00181210)[:64],
-        manufacturer=of.text(0x00080070)[:64],
         laterality=(of.text(0x00200062) or of.text(0x00200060)).upper()[:1],
-        patient_position=of.text(0x00185100)[:16],
         scanning_sequence=of.texts(0x00180020)[:8],
         sequence_variant=of.texts(0x00180021)[:8],
         acquisition_type=of.text(0x00180023).upper()[:8],
@@ -222,6 +213,7 @@ def _instance(path: Path, of: Values, syntax: str, meta: Values) -> Instance:
         burned_in=of.text(0x00280301).upper()[:4],
         holds=_holds(of, sop_class),
         document=deid_holds.document(sop_class, of.elements),
+        **{field: of.text(tag)[:most] for field, (tag, most) in _TEXTS.items()},
     )
 
 
@@ -273,6 +265,7 @@ def _pixels(of: Values, syntax: str) -> Pixels | None:
         end=end_of_fragments(of.data, where.start, MOST_FRAGMENTS)
         if length is None
         else where.start + length,
+        high_bit=of.short(0x00280102),
     )
     _check_length(pixels)
     return pixels

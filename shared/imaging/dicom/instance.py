@@ -57,7 +57,7 @@ class Frame:
 class Pixels:
     """How the pixels are stored. start, length: bytes in the (inflated) file; length None: compressed.
 
-    head, end: where the element begins, with its tag, and where it ends.
+    head, end: where the element begins, with its tag, and where it ends. high_bit: the uppermost that is stored.
     """
 
     rows: int
@@ -75,6 +75,7 @@ class Pixels:
     """Whether a modality lookup table stands in place of slope and intercept."""
     head: int = 0
     end: int = 0
+    high_bit: int | None = None
 
     @property
     def frame_bytes(self) -> int:

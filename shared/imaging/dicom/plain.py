@@ -39,7 +39,17 @@ def stored_planes(instance: Instance, frames: Iterable[int]) -> Iterator[NDArray
             raise DamagedDicom(
                 f"A plane decodes to {plane.shape}; the header says {pixels.rows} × {pixels.columns}."
             )
-        yield plane
+        yield _used_bits(plane, pixels)
+
+
+def middle_row(instance: Instance, frame: int) -> NDArray[np.generic]:
+    """(columns,) stored values of the row `rows // 2` of an uncompressed little-endian plane, read by itself."""
+    pixels = _pixels_of(instance)
+    dtype = _dtype_of(pixels)
+    row = pixels.columns * dtype.itemsize
+    with instance.path.open("rb") as file:
+        file.seek(pixels.start + frame * pixels.frame_bytes + pixels.rows // 2 * row)
+        return _used_bits(np.frombuffer(file.read(row), dtype.newbyteorder("<")), pixels)
 
 
 def write_plain(
@@ -47,6 +57,8 @@ def write_plain(
 ) -> None:
     """One plane as a file of its own; `number` becomes its instance number."""
     pixels = _pixels_of(instance)
+    if stored.dtype == np.int8:  # dcm2niix takes 8 bits for unsigned
+        stored = stored.astype(np.int16)
     modality = instance.modality if instance.modality in _CLASSES else "CT"
     image = Dataset()
     image.file_meta = FileMetaDataset()
@@ -65,7 +77,7 @@ def write_plain(
     image.Rows, image.Columns = stored.shape
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, pixels.photometric
     image.BitsAllocated = 8 * stored.itemsize
-    image.BitsStored = min(pixels.bits_stored, image.BitsAllocated)
+    image.BitsStored = image.BitsAllocated
     image.HighBit, image.PixelRepresentation = image.BitsStored - 1, int(stored.dtype.kind == "i")
     image.PixelData = stored.tobytes() + bytes(stored.nbytes % 2)
     image["PixelData"].VR = "OB" if stored.itemsize == 1 else "OW"
@@ -89,8 +101,20 @@ def _pixels_of(instance: Instance) -> Pixels:
     return instance.pixels
 
 
+def _dtype_of(pixels: Pixels) -> np.dtype[np.generic]:
+    return np.dtype(f"{'i' if pixels.signed else 'u'}{pixels.bits_allocated // 8}")
+
+
+def _used_bits(plane: NDArray[np.generic], pixels: Pixels) -> NDArray[np.generic]:
+    """The values in the bits that are stored; whatever lies above them is no part of a value (PS3.5 8.1.1)."""
+    unused = 8 * plane.itemsize - pixels.bits_stored
+    if unused <= 0:
+        return plane
+    return np.asarray(np.right_shift(np.left_shift(plane, unused), unused))
+
+
 def _native(instance: Instance, pixels: Pixels, frames: Iterable[int]) -> Iterator[NDArray[np.generic]]:
-    dtype = np.dtype(f"{'i' if pixels.signed else 'u'}{pixels.bits_allocated // 8}")
+    dtype = _dtype_of(pixels)
     stored = dtype.newbyteorder(">" if instance.transfer_syntax == BIG_ENDIAN else "<")
     with opened(instance.path) as (data, *_):
         for frame in frames:
@@ -131,8 +155,9 @@ def _by_gdcm(image: Dataset, frame: int, pixels: Pixels) -> NDArray[np.generic]:
     stored, allocated = pixels.bits_stored, pixels.bits_allocated
     picture.SetPixelFormat(gdcm.PixelFormat(1, allocated, stored, stored - 1, int(pixels.signed)))
     raw = picture.GetBuffer().encode("utf-8", "surrogateescape")
-    dtype = np.dtype(f"{'i' if pixels.signed else 'u'}{allocated // 8}")
-    return np.frombuffer(raw, dtype, count=pixels.rows * pixels.columns).reshape(pixels.rows, pixels.columns)
+    return np.frombuffer(raw, _dtype_of(pixels), count=pixels.rows * pixels.columns).reshape(
+        pixels.rows, pixels.columns
+    )
 
 
 def _decimal(number: float) -> str:

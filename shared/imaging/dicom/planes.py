@@ -51,6 +51,14 @@ def tilt_deg(frames: Sequence[Frame]) -> float:
     return float(np.degrees(np.arctan2(across, along)))
 
 
+def aside_mm(frames: Sequence[Frame]) -> float:
+    """How far the last plane lies from the normal through the first."""
+    positions = positions_of((frames[0], frames[-1]))
+    if frames[0].orientation is None:
+        return 0.0
+    return float(np.linalg.norm(np.cross(positions[1] - positions[0], normal_of(frames[0].orientation))))
+
+
 def header_affine(frames: Sequence[Frame]) -> NDArray[np.float64]:
     """(4, 4): column, row and slice index → RAS+ mm, as the headers of evenly spaced planes say.
 

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from shared.imaging.dicom.agreement import (
     index_step,
 )
 from shared.imaging.dicom.errors import DamagedDicom, UnsupportedDicom, UnusableSeries
-from shared.imaging.dicom.findings import TILT_DEG, is_even
+from shared.imaging.dicom.findings import is_even
 from shared.imaging.dicom.headers import read_header
-from shared.imaging.dicom.plain import stored_planes
-from shared.imaging.dicom.planes import header_affine, heights, tilt_deg
+from shared.imaging.dicom.plain import middle_row, stored_planes
+from shared.imaging.dicom.planes import aside_mm, header_affine, heights
 from shared.imaging.dicom.series import Series, Slice
 from shared.imaging.dicom.stacked import Stacked
 from shared.imaging.dicom.syntaxes import unreadable
@@ -34,6 +34,7 @@ MOST_COMPRESSED = 2000
 """Pixels that take over 2,000 times the bytes of their files are a bomb; JPEG 2000 of blank planes reaches 1,500."""
 SPARE_BYTES = 64 * 2**20
 EXACT_MM = 1e-4
+ASIDE_MM = 1e-3
 DEFAULTS = Limits()
 
 
@@ -124,18 +125,30 @@ def _stacked(
     expected = header_affine(frames)
     step = index_step(made.affine, made.voxels.shape, expected, _shape(planes))
     distances = np.diff(heights(frames))
-    exact = tilt_deg(frames) <= TILT_DEG and float(np.ptp(distances) if len(distances) else 0) <= EXACT_MM
+    exact = aside_mm(frames) <= ASIDE_MM and float(np.ptp(distances) if len(distances) else 0) <= EXACT_MM
     check_affine_agrees(made.affine, made.voxels.shape, expected @ step, planes_too=exact)
     values = _values(made)
     in_order = as_planes(values, step)
-    _check_planes(in_order, readable, {0, len(planes) // 2, len(planes) - 1} if exact else range(len(planes)))
+    _check_planes(in_order, readable, few=exact and _stored_alike(planes))
     if len(planes) < 3 or is_even(distances):
         return Volume(values, expected @ step), made
     return _evenly(in_order, expected, heights(frames)), made
 
 
-def _check_planes(in_order: NDArray[np.generic], readable: Sequence[Slice], which: Iterable[int]) -> None:
-    for instance, group in groupby(sorted(which), key=lambda at: readable[at].instance):
+def _stored_alike(planes: Sequence[Slice]) -> bool:
+    """Whether all planes' values are stored in one way: dcm2niix reads all as it reads the first."""
+    pixels = [plane.instance.pixels for plane in planes]
+    return len({(p.bits_allocated, p.bits_stored, p.signed, p.photometric) for p in pixels if p}) == 1
+
+
+def _check_planes(in_order: NDArray[np.generic], readable: Sequence[Slice], *, few: bool) -> None:
+    """Every plane; few: of most one row, which costs a tenth and shows planes that are exchanged or misread."""
+    whole = sorted({0, len(readable) // 2, len(readable) - 1}) if few else range(len(readable))
+    for at in set(range(len(readable))) - set(whole):
+        frame, instance = readable[at].frame, readable[at].instance
+        made = in_order[:, in_order.shape[1] // 2, at]
+        check_plane_agrees(made, middle_row(instance, frame.number), frame.slope, frame.intercept)
+    for instance, group in groupby(whole, key=lambda at: readable[at].instance):
         numbers = list(group)
         stored = stored_planes(instance, [readable[at].frame.number for at in numbers])
         for at, plane in zip(numbers, stored, strict=True):

@@ -2,11 +2,12 @@
 
 import pytest
 
-from functions.upload.slides.names import PACKED, SINGLE, require_slide_name
+from functions.upload.slides.names import PACKED, require_slide_name
 from shared.errors import Invalid
+from shared.formats.names import SLIDES
 
 
-@pytest.mark.parametrize("ending", SINGLE + PACKED)
+@pytest.mark.parametrize("ending", SLIDES + PACKED)
 def test_endings_of_slides_are_taken_in_either_case(ending: str) -> None:
     require_slide_name(f"Roe_Jane{ending}")
     require_slide_name(f" Roe_Jane{ending.upper()} ")

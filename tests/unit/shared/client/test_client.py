@@ -253,3 +253,10 @@ def test_closing_ends_the_session_that_was_begun(server: FewAnswers) -> None:
     with Client(server.url, "hsk_key"):
         pass
     assert server.seen == []
+
+
+def test_an_empty_path_is_not_the_current_folder(client_of: ClientOf) -> None:
+    client = client_of("http://127.0.0.1:9", "token")
+    for paths in ("", ["x.nii", ""]):
+        with pytest.raises(CallFailed, match="a path is empty"):
+            client.submit(paths)

@@ -92,6 +92,13 @@ def test_a_file_is_read_in_pieces(tmp_path: Path) -> None:
     assert max(map(len, blocks)) == BLOCK_BYTES
 
 
+def test_a_name_that_is_no_text_is_told_as_far_as_it_is_one(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"M\xc3\xbcller \xff.nii")
+    path.write_bytes(b"0123456789")
+    assert File(path).name == "Müller \ufffd.nii"
+    assert whole(File(path)) == b"0123456789"
+
+
 def test_a_file_that_became_shorter_is_told_of(tmp_path: Path, series: Path) -> None:
     path = tmp_path / "scan.bin"
     path.write_bytes(b"0123456789")

@@ -298,10 +298,34 @@ def test_a_resumed_upload_sends_what_is_missing_only(server: Server, big: Path, 
     assert (told[0], told[-1]) == (Progress(before, 1000, before), Progress(1000, 1000, before))
 
 
-def test_without_resume_an_upload_starts_anew(server: Server, big: Path, sending: Sending) -> None:
+def test_without_resume_an_upload_starts_anew_and_the_former_is_told_of(
+    server: Server, big: Path, sending: Sending
+) -> None:
     cut_off(server, big, sending)
-    assert submit(server, [big], sending).id == "study-of-up-2"
+    sent = sum(map(len, server.stored.values()))
+    notes: list[str] = []
+    assert submit(server, [big], replace(sending, on_note=notes.append)).id == "study-of-up-2"
     assert server.count("PUT .*") == 16
+    (note,) = notes
+    assert note.startswith(f"{sent} of 1,000 bytes of {big} were sent before; it is sent anew")
+    assert "--resume would have gone on with them" in note
+    assert note.endswith("DELETE http://server/api/uploads/up-1 gives them up")
+
+
+@pytest.mark.parametrize("end", ["aborted", "expired", "finished", "forgotten", "changed"])
+def test_a_former_upload_with_which_nothing_can_be_done_is_not_told_of(
+    server: Server, big: Path, sending: Sending, end: str
+) -> None:
+    cut_off(server, big, sending)
+    if end == "forgotten":
+        server.trouble = {"GET uploads/.*": [httpx.Response(404)]}
+    elif end == "changed":
+        big.write_bytes(big.read_bytes()[::-1])
+    else:
+        server.uploads["up-1"]["status"] = end
+    notes: list[str] = []
+    assert submit(server, [big], replace(sending, on_note=notes.append)).id == "study-of-up-2"
+    assert notes == []
 
 
 @pytest.mark.parametrize("status", ["expired", "aborted", None])
@@ -389,7 +413,7 @@ def test_the_hash_is_told_with_the_last_part_or_with_the_first(
 def test_what_cannot_be_meant_is_refused_before_anything_is_sent(
     server: Server, big: Path, sending: Sending
 ) -> None:
-    with pytest.raises(CallFailed, match="2 modalities for 1 files"):
+    with pytest.raises(CallFailed, match="one is needed for each file, so 1, not 2"):
         submit(server, [big], sending, modalities=["t1", "t2"])
     with pytest.raises(CallFailed, match="1 to 64 parts"):
         submit(server, [big], replace(sending, parallel=0))

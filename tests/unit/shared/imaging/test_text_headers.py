@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import HounsfieldError, UnsupportedImage
+from shared.errors import HounsfieldError, Invalid, UnsupportedImage
 from shared.imaging.geometry import to_sitk
 from shared.imaging.metaimage import read_metaimage, read_metaimage_layout
 from shared.imaging.nifti import read_nifti
@@ -147,7 +147,7 @@ def test_the_limit_holds_before_memory_is_taken(tmp_path: Path) -> None:
 def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedImage, match="not NRRD"):
         read_nrrd(written(tmp_path, samples.mha()), ANY)
-    with pytest.raises(TruncatedImage, match="does not end"):
+    with pytest.raises(Invalid, match="does not end"):
         read_metaimage(written(tmp_path, samples.nrrd()), ANY)
 
 

@@ -32,6 +32,8 @@ def holds(**values: Any) -> tuple[Hold, ...]:
         {"SOPClassUID": US},
         {"ConversionType": "WSD"},
         {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "DOSE_INFO"], "SOPClassUID": SC, "BurnedInAnnotation": "NO"},
+        {"ImageType": ["DERIVED", "SECONDARY", "RESULTS"], "SOPClassUID": SC, "BurnedInAnnotation": "NO"},
     ],
 )
 def test_an_image_that_may_show_text_is_held(values: dict[str, object]) -> None:

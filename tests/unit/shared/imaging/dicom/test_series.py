@@ -209,6 +209,7 @@ def test_values_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
         ),
         ({"BitsAllocated": 32, "PixelData": bytes(6 * 8 * 4)}, "32 bits"),
         ({"BitsStored": 40}, "40 of 16"),
+        ({"BitsStored": 12, "HighBit": 15}, "bit 15 is the uppermost"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "mosaic"),
     ],
 )
@@ -218,6 +219,14 @@ def test_pixels_that_are_no_intensities_are_refused(
     write_stack(tmp_path, 2, **({"PixelData": None} | tags if "PixelData" in tags else tags))
     (issue,) = only_series(tmp_path).refusals
     assert issue.code == "unsupported-pixels" and reason in issue.detail
+
+
+def test_planes_of_different_width_are_refused(tmp_path: Path) -> None:
+    write_stack(tmp_path / "a", heights=[0, 2])
+    eight = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": bytes(6 * 8)}
+    write_stack(tmp_path / "b", heights=[4, 6], **eight)
+    (issue,) = only_series(tmp_path).refusals
+    assert issue.code == "unsupported-pixels" and "8 bits in some planes" in issue.detail
 
 
 def test_frames_of_an_enhanced_file_are_ordered_like_planes(tmp_path: Path) -> None:

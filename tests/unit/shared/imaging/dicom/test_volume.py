@@ -135,6 +135,15 @@ def test_a_tilted_gantry_shears_the_affine_and_moves_no_voxel(
     assert made.voxel_ml == pytest.approx(0.75 * 0.5 * 2 * np.cos(angle) / 1000)
 
 
+def test_a_tilt_too_small_to_be_one_is_in_the_affine(tmp_path: Path) -> None:
+    direction = (0.0, float(np.sin(np.radians(0.05))), float(np.cos(np.radians(0.05))))
+    write_stack(tmp_path, 12, direction=direction)
+    series = only_series(tmp_path)
+    assert series.issues == ()
+    places = positions_of([2.0 * k for k in range(12)], direction)
+    assert_says_what_the_headers_say(build_volume(series), places)
+
+
 def test_uneven_planes_are_interpolated_at_the_least_distance(tmp_path: Path) -> None:
     write_stack(tmp_path / "a", heights=[0, 2, 4, 6], SliceThickness=2)
     for k, height in ((4, 10), (5, 14), (6, 18)):
@@ -243,6 +252,46 @@ def test_eight_bit_pixels_are_read(tmp_path: Path) -> None:
     assert value_at(made, np.array([0.5, 0.75, 4.0])) == 1 + COLUMNS + 2 - 5
 
 
+@pytest.mark.parametrize(
+    ("allocated", "stored", "signed", "above", "offset"),
+    [
+        (16, 12, 1, 0, -1500),
+        (16, 12, 1, 0xF000, 0),
+        (16, 12, 0, 0xF000, 0),
+        (8, 7, 1, 0, -60),
+        (8, 8, 1, 0, -60),
+    ],
+)
+def test_bits_above_those_stored_are_no_part_of_a_value(
+    tmp_path: Path, allocated: int, stored: int, signed: int, above: int, offset: int
+) -> None:
+    plane = np.arange(ROWS * COLUMNS).reshape(ROWS, COLUMNS) + offset
+    kept = (plane & (2**stored - 1) | above).astype(f"u{allocated // 8}")
+    write_stack(
+        tmp_path,
+        5,
+        BitsAllocated=allocated,
+        BitsStored=stored,
+        HighBit=stored - 1,
+        PixelRepresentation=signed,
+        PixelData=kept.tobytes(),
+        RescaleIntercept=0,
+    )
+    made = build_volume(only_series(tmp_path))
+    assert value_at(made, positions_of([6.0])[0]) == plane[0, 0]
+    assert sorted(made.data[:, :, 1].ravel()) == sorted(plane.ravel())
+
+
+def test_a_plane_that_is_stored_in_another_way_is_never_misread(tmp_path: Path) -> None:
+    write_stack(tmp_path, 7)
+    bright = np.full((ROWS, COLUMNS), 1000, np.uint16)
+    bright[0, 0] = 40000
+    place = {"ImagePositionPatient": [-10, -20, 32], "InstanceNumber": 2}
+    save(make_image(PixelRepresentation=0, PixelData=bright.tobytes(), **place), tmp_path / "001.dcm")
+    with pytest.raises(Disagreement, match="65536 in one plane"):
+        build_volume(only_series(tmp_path))
+
+
 @pytest.mark.parametrize(("modality", "expected"), [("CT", 1000 - 1024), ("MR", 4095 - 1000 - 1024)])
 def test_monochrome1_is_inverted_in_mr_and_never_in_ct(tmp_path: Path, modality: str, expected: int) -> None:
     stored = {"BitsStored": 12, "HighBit": 11, "PixelRepresentation": 0}
@@ -348,6 +397,18 @@ def test_exchanged_planes_are_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(volume.convert, "link_planes", lambda planes, folder: link(theirs, folder))
     made = build_volume(only_series(tmp_path / "ours"))  # made again from the planes themselves
     assert_says_what_the_headers_say(made, positions_of([2.0 * k for k in range(5)]))
+
+
+def test_two_exchanged_planes_among_many_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heights = [2.0 * k for k in range(9)]
+    for k, plane in enumerate((0, 1, 3, 2, 4, 5, 6, 7, 8)):
+        write_stack(tmp_path / "theirs" / str(k), heights=[heights[k]], PixelData=pixels_of(plane).tobytes())
+    write_stack(tmp_path / "ours", 9)
+    theirs = only_series(tmp_path / "theirs").slices
+    link = convert.link_planes
+    monkeypatch.setattr(volume.convert, "link_planes", lambda planes, folder: link(theirs, folder))
+    made = build_volume(only_series(tmp_path / "ours"))  # made again from the planes themselves
+    assert_says_what_the_headers_say(made, positions_of(heights))
 
 
 @pytest.mark.parametrize(
