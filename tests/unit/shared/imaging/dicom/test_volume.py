@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.uid import (
@@ -99,6 +99,9 @@ def stacks(draw: st.DrawFn) -> dict[str, Any]:
     w, x, y, z = turn
     row = (1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y))
     column = (2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x))
+    # Exactly between two axes dcm2niix may take the planes' direction for another; such a series is refused.
+    _, middle, most = np.sort(np.abs(normal_of((*row, *column))))
+    assume(most - middle > 1e-6)
     count = draw(st.integers(1, 6))
     step = draw(st.floats(0.5, 8))
     return {
