@@ -56,6 +56,13 @@ def open_folder() -> Iterator[Path]:
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A fresh migrated database, dropped afterwards."""
+    with fresh_database(postgres) as url:
+        yield url
+
+
+@contextmanager
+def fresh_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A copy of the server's default database, which nothing must write to: it is every test's template."""
     name = f"test_{uuid7().hex}"
     admin = create_engine(postgres.url.replace("/hounsfield?", "/postgres?"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:

@@ -177,7 +177,7 @@ def test_a_series_sent_by_storescu_becomes_one_study(site: Site) -> None:
 def test_killed_while_it_receives_it_loses_nothing_that_it_acknowledged(
     make_site: Callable[..., Site],
 ) -> None:
-    site = make_site(HOUNSFIELD_SETTLE_SECONDS="45")
+    site = make_site(HOUNSFIELD_SETTLE_SECONDS="75")
     site.start()
     write_series(site.folder / "ct", 120, size=256)
     options = ["-v", "+sd", "-nh"]
@@ -208,7 +208,7 @@ def test_killed_while_it_receives_it_loses_nothing_that_it_acknowledged(
     assert acknowledged <= kept <= acknowledged + 1
     again = dcmtk.run("storescu", site.dicom_port, str(site.folder / "ct"), options=["-v", "+sd"])
     assert again.stdout.count("Received Store Response (Success)") == 120, again.stdout[-2000:]
-    until(lambda: ingested(site))
+    until(lambda: ingested(site), seconds=200)
     assert len(site.studies()) == 1
     [found] = site.web().search_for_studies()
     assert found["00201208"]["Value"] == [120], "all of them, once"

@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page
 
 from shared.db.embedded import EmbeddedPostgres
+from tests.conftest import fresh_database
 from tests.e2e.certificates import Authority
 from tests.e2e.oidc_provider import (
     ANNA,
@@ -57,8 +58,12 @@ def site(
     folder = tmp_path_factory.mktemp("site")
     provider_folder = tmp_path_factory.mktemp("provider")
     url = f"https://127.0.0.1:{free_port()}"
-    with running_provider(provider_folder, free_port(), f"{url}/api/auth/oidc/callback") as provider:
-        yield from _running_site(folder, url, postgres.url, provider)
+    back = f"{url}/api/auth/oidc/callback"
+    with (
+        running_provider(provider_folder, free_port(), back) as provider,
+        fresh_database(postgres) as database_url,
+    ):
+        yield from _running_site(folder, url, database_url, provider)
 
 
 def _running_site(folder: Path, url: str, database_url: str, provider: RunningProvider) -> Iterator[Site]:
