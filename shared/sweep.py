@@ -63,10 +63,14 @@ def _remove_unknown(services: Services, tenant_id: UUID, keys: Iterator[str], kn
 
 
 def _aged(storage: Storage, prefix: str, latest: datetime, folders: bool) -> Iterator[str]:
-    for ref in storage.list_objects(BUCKET, prefix):
-        made, slash, _ = ref.key.removeprefix(prefix).partition("/")
-        owner = spelled_uuid(made)
-        if owner is None or owner.version != 7 or bool(slash) != folders:  # none of ours
-            continue
-        if made_before(owner, latest):
-            yield ref.key
+    keys = (ref.key for ref in storage.list_objects(BUCKET, prefix))
+    return (key for key in keys if is_aged(key, prefix, latest, folders=folders))
+
+
+def is_aged(key: str, prefix: str, latest: datetime, *, folders: bool) -> bool:
+    """Whether a key is one of ours, `<prefix><id>`, with folders `<prefix><id>/…`, of an id made before `latest`."""
+    made, slash, _ = key.removeprefix(prefix).partition("/")
+    owner = spelled_uuid(made)
+    if owner is None or owner.version != 7 or bool(slash) != folders:  # none of ours
+        return False
+    return made_before(owner, latest)

@@ -157,14 +157,8 @@ class S3Storage(Storage):
 
     def list_multipart(self, bucket: Bucket, prefix: str = "") -> Iterator[tuple[str, str]]:
         check_prefix(bucket, prefix)
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self._name(bucket), Prefix=prefix
-        )
-        with s3_errors():
-            for page in pages:
-                for found in page.get("Uploads", []):
-                    if is_key(found["Key"]):
-                        yield found["Key"], found["UploadId"]
+        for found in self._found("list_multipart_uploads", "Uploads", bucket, prefix):
+            yield found["Key"], found["UploadId"]
 
     def list_parts(self, bucket: Bucket, key: str, upload_id: str) -> list[Part]:
         pages = self._client.get_paginator("list_parts").paginate(
@@ -277,20 +271,21 @@ class S3Storage(Storage):
             )
 
     def _listed(self, bucket: Bucket, prefix: str) -> Iterator[ObjectRef]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._name(bucket), Prefix=prefix
-        )
+        for found in self._found("list_objects_v2", "Contents", bucket, prefix):
+            yield ObjectRef(
+                bucket=bucket,
+                key=found["Key"],
+                size=found["Size"],
+                etag=bare_etag(found["ETag"]),
+                modified=found["LastModified"],
+            )
+
+    def _found(self, listing: str, field: str, bucket: Bucket, prefix: str) -> Iterator[dict[str, Any]]:
+        """What a listing has under `field` on all its pages, of keys that we could have written."""
+        pages = self._client.get_paginator(listing).paginate(Bucket=self._name(bucket), Prefix=prefix)
         with s3_errors():
             for page in pages:
-                for found in page.get("Contents", []):
-                    if is_key(found["Key"]):
-                        yield ObjectRef(
-                            bucket=bucket,
-                            key=found["Key"],
-                            size=found["Size"],
-                            etag=bare_etag(found["ETag"]),
-                            modified=found["LastModified"],
-                        )
+                yield from (found for found in page.get(field, []) if is_key(found["Key"]))
 
     def _signed(self, action: str, expires: timedelta, bucket: Bucket, key: str, **parameters: object) -> str:
         return str(

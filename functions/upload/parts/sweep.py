@@ -13,10 +13,9 @@ import structlog
 from functions.upload.parts import repository
 from functions.upload.receiving import BUCKET
 from shared.db.tenants import tenant_ids
-from shared.ids import made_before, spelled_uuid
 from shared.runtime import Services
 from shared.storage.port import Storage
-from shared.sweep import BATCH
+from shared.sweep import BATCH, is_aged
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +41,5 @@ def sweep_unfinished(services: Services) -> int:
 
 
 def _aged(storage: Storage, prefix: str, latest: datetime) -> Iterator[tuple[str, str]]:
-    for key, storage_id in storage.list_multipart(BUCKET, prefix):
-        made, slash, _ = key.removeprefix(prefix).partition("/")
-        owner = spelled_uuid(made)
-        if owner is not None and owner.version == 7 and slash and made_before(owner, latest):
-            yield key, storage_id
+    begun = storage.list_multipart(BUCKET, prefix)
+    return (upload for upload in begun if is_aged(upload[0], prefix, latest, folders=True))
