@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from functions.ingest.objects import remove_taken
+from functions.ingest.objects import folder, remove_taken
 from functions.ingest.objects.folder import STILL_SECONDS, WatchedFolder, prepare
 from functions.ingest.objects.sweep import reconcile
 from functions.ingest.objects.writers import is_open_for_writing
 from functions.studies.changes.service import delete
 from shared.db.models import Study
-from shared.incoming import AUTO
+from shared.errors import Unavailable
+from shared.incoming import AUTO, take_in
 from shared.intake import close
 from shared.runtime import Services
 from shared.runtime.unit import unit_of_work
@@ -261,6 +262,37 @@ def test_files_that_cannot_be_sent_wait_where_they_are(
     assert list(services.storage.list_objects("incoming")) == []
     assert watched.after(0) == 1
     assert not file.exists()
+    handle(services, admin.tenant_id)
+    assert len(studies(services, admin.tenant_id)) == 1
+
+
+def refuse(*_: object) -> None:
+    raise Unavailable("away")
+
+
+def test_what_was_sent_and_read_before_it_could_be_told_of_is_not_sent_again(
+    services: Services,
+    admin: Principal,
+    watch: Callable[..., Watched],
+    slug: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where the store's own notice was quicker than we, and the database away for a moment."""
+    watched = watch(is_bucket=False)
+    file = watched.put(key := f"{slug}/oct/left.e2e")
+    watched.after(0)
+    watched.now += STILL_SECONDS
+    with monkeypatch.context() as away:
+        away.setattr(folder, "take_in", refuse)
+        assert not watched.folder.try_to_look()
+    assert file.exists()
+    take_in(services, [(key,)], "notice")
+    handle(services, admin.tenant_id)
+    [study] = studies(services, admin.tenant_id)
+    remove_taken(services, admin.tenant_id, study.id, [key])
+    watched.after(0)
+    assert not file.exists()
+    assert list(services.storage.list_objects("incoming")) == []
     handle(services, admin.tenant_id)
     assert len(studies(services, admin.tenant_id)) == 1
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from functions.ingest.objects.service import close_settled, take_up
 from functions.ingest.objects.sweep import reconcile
 from shared.db.models import AuditEntry, FileRole, OutboxEntry, Role, Study, StudyFile, Tenant
 from shared.db.models.intake import IncomingObject
-from shared.incoming import NotForUs, place_of, take_in
+from shared.incoming import NotForUs, key_hash, place_of, take_in
 from shared.runtime import Services
 from shared.runtime.unit import unit_of_work
 from shared.security.principal import Principal
@@ -70,9 +70,14 @@ def events(services: Services, tenant_id: UUID, type_: str) -> list[dict[str, An
 def handle(services: Services, tenant_id: UUID, times: int = 1, *, backwards: bool = False) -> None:
     """Deliver every event of an object, those that were delivered before too."""
     told = events(services, tenant_id, "object.created")
-    for event in (reversed(told) if backwards else told) if times == 1 else told * times:
+    ordered = (reversed(told) if backwards else told) if times == 1 else told * times
+    take(services, tenant_id, *(UUID(event["object_id"]) for event in ordered))
+
+
+def take(services: Services, tenant_id: UUID, *object_ids: UUID) -> None:
+    for object_id in object_ids:
         with unit_of_work(services, tenant_id) as unit:
-            take_up(unit, UUID(event["object_id"]))
+            take_up(unit, object_id)
 
 
 def studies(services: Services, tenant_id: UUID) -> list[Study]:
@@ -263,6 +268,29 @@ def test_a_marker_whose_files_wait_to_be_handled_takes_them_along(
     [study] = studies(services, admin.tenant_id)
     assert len(study.files) == 2
     assert announced(services, admin.tenant_id) == [str(study.id)]
+
+
+def test_a_marker_is_taken_up_while_the_same_objects_are_told_of_again(
+    services: Services, admin: Principal, slug: str
+) -> None:
+    """As where the store's notices come while the watched folder tells of what it sent."""
+    with ThreadPoolExecutor(3) as threads:
+        for n in range(30):
+            keys = put(
+                services, *(f"{slug}/ct/{n}/{file}" for file in ("1.dcm", "2.dcm", "3.dcm", "_COMPLETE"))
+            )
+            tell(services, *keys)
+            told = {
+                event["key_hash"]: event["object_id"]
+                for event in events(services, admin.tenant_id, "object.created")
+            }
+            marker = UUID(told[key_hash(keys[-1]).hex()])
+            taking = threads.submit(take, services, admin.tenant_id, marker)
+            again: list[Future[Any]] = [threads.submit(tell, services, *keys) for _ in range(2)]
+            for done in (taking, *again):
+                done.result()
+    found = studies(services, admin.tenant_id)
+    assert [len(study.files) for study in found] == [3] * 30
 
 
 def test_a_marker_of_nothing_makes_no_study(services: Services, admin: Principal, slug: str) -> None:

@@ -202,6 +202,7 @@ def test_a_folder_copied_into_the_watched_folder_goes_to_ceph(running: Installat
     newest = wait_for(running, before + 1)[0]
     assert running.wait(newest["id"])["status"] == "completed"
     assert not sent.exists()
+    assert len(all_studies(running)) == before + 1
 
 
 def test_the_configuration_of_others_stays(ceph: Ceph, running: Installation) -> None:

@@ -57,6 +57,8 @@ class _Seen:
 
     state: State
     since: float
+    sent: bool = False
+    """Whether it was put into the bucket, from where it may be gone again: it was read."""
     told: bool = False
 
 
@@ -132,7 +134,9 @@ class WatchedFolder:
         for key in keys:
             with suppress(NotForUs, Absent):
                 tenant_of(place_of(key), known)
-                self._put(key)
+                if not self._seen[key].sent:
+                    self._put(key)
+                    self._seen[key].sent = True
                 sent.append(key)
         return sent
 

@@ -24,8 +24,13 @@ class ObjectsRepository:
         self._session = session
 
     def waiting(self, id: UUID) -> IncomingObject | None:
-        """The object, locked, if it was neither taken up nor left alone yet."""
-        return self._session.scalar(_WAITING.where(IncomingObject.id == id).with_for_update())
+        """The object, if it was neither taken up nor left alone yet."""
+        return self._session.scalar(_WAITING.where(IncomingObject.id == id))
+
+    def lock_waiting(self, id: UUID) -> IncomingObject | None:
+        """The object as it is now, locked, if it was neither taken up nor left alone yet."""
+        query = _WAITING.where(IncomingObject.id == id).with_for_update()
+        return self._session.scalar(query.execution_options(populate_existing=True))
 
     def waiting_among(self, versions: Sequence[tuple[bytes, str]]) -> Sequence[IncomingObject]:
         """Those of the objects, named by hash of key and version, locked."""
@@ -53,8 +58,9 @@ class ObjectsRepository:
 
     def spend(self, study_id: UUID) -> None:
         """Note that nothing is left of what the study was made of."""
-        made_of = update(IncomingObject).where(IncomingObject.study_id == study_id)
-        self._session.execute(made_of.values(study_id=None))
+        made_of = select(IncomingObject).where(IncomingObject.study_id == study_id)
+        for one in self._session.scalars(made_of.order_by(IncomingObject.key_hash).with_for_update()):
+            one.study_id = None
 
     def received(self, study_id: UUID, keys: Sequence[str]) -> dict[str, StudyFile]:
         """Files of the study that were received under these keys."""

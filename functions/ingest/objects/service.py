@@ -51,10 +51,16 @@ def is_whole(place: Place) -> bool:
 
 def take_up(unit: UnitOfWork, object_id: UUID) -> None:
     """Make the object part of a study, or leave it alone and note why. Done twice, it changes nothing."""
-    found = ObjectsRepository(unit.session).waiting(object_id)
+    repository = ObjectsRepository(unit.session)
+    found = repository.waiting(object_id)
     if found is None or found.key is None:
         return
     place = place_of(found.key)
+    if place.is_marker:
+        _take_pieces(unit, _waiting_of(unit, place), place)  # its notice may have come before the last files'
+    found = repository.lock_waiting(object_id)
+    if found is None:
+        return
     if not _is_present(unit, found):
         found.key = None
         log.info("an object in the drop-box went before it was taken up", object_id=str(found.id))
@@ -91,8 +97,6 @@ def _is_present(unit: UnitOfWork, found: IncomingObject) -> bool:
 
 
 def _complete(unit: UnitOfWork, marker: IncomingObject, place: Place) -> None:
-    """Close the study, with all that is there of it: the marker's notice may have come before the last files'."""
-    _take_pieces(unit, _waiting_of(unit, place), place)
     study = open_study(unit, _intake_key(place))
     if study is None:
         log.warning("a study was said to be complete that is not open", object_id=str(marker.id))
@@ -109,7 +113,6 @@ def _waiting_of(unit: UnitOfWork, place: Place) -> Sequence[IncomingObject]:
         for ref in unit.storage.list_objects(BUCKET, place.prefix)
         if _is_piece(ref.key) and not is_being_written(unit.storage, ref)
     ]
-    there.sort(key=lambda ref: key_hash(ref.key))
     add_rows(unit.session, unit.tenant_id, there)
     return ObjectsRepository(unit.session).waiting_among(
         [(key_hash(ref.key), version_of(ref)) for ref in there]
