@@ -79,6 +79,11 @@ class Place:
         return f"{self.tenant}/{self.folder}/{self.study}/"
 
 
+def is_marker(key: str) -> bool:
+    """Whether an object is called as the one that says that its study is complete."""
+    return key.endswith(f"/{MARKER}")
+
+
 class NotForUs(Invalid):
     """An object that is left alone; the text is one word for the metric."""
 
@@ -205,7 +210,7 @@ def note_left(left: Mapping[str, int], source: Source) -> None:
 def record(services: Services, tenant_id: UUID, refs: Sequence[ObjectRef], source: Source) -> Counter[str]:
     """Record objects and tell of those that are new, in short transactions; how many were accepted and known."""
     accepted = 0
-    rest = iter(sorted(refs, key=_turn))
+    rest = iter(refs)
     while batch := list(islice(rest, BATCH)):
         with unit_of_work(services, tenant_id) as unit:
             new = add_rows(unit.session, tenant_id, batch)
@@ -236,7 +241,7 @@ def add_rows(session: Session, tenant_id: UUID, refs: Sequence[ObjectRef]) -> di
 
 def _turn(ref: ObjectRef) -> tuple[bool, bytes]:
     """In what order rows are locked, so that nobody waits in a ring: a marker after the pieces of its study."""
-    return ref.key.endswith(f"/{MARKER}"), key_hash(ref.key)
+    return is_marker(ref.key), key_hash(ref.key)
 
 
 def _row(tenant_id: UUID, ref: ObjectRef) -> dict[str, Any]:

@@ -23,7 +23,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from functions.ingest.objects.writers import is_open_for_writing
 from shared.config import Settings
 from shared.errors import HounsfieldError
-from shared.incoming import BUCKET, KINDS, MARKER, NotForUs, note_left, place_of, take_in, tenant_of, tenants
+from shared.incoming import (
+    BUCKET,
+    KINDS,
+    MARKER,
+    NotForUs,
+    is_marker,
+    note_left,
+    place_of,
+    take_in,
+    tenant_of,
+    tenants,
+)
 from shared.runtime import Services
 from shared.storage.blocks import sha256_of
 from shared.storage.disk import make_folder
@@ -90,7 +101,7 @@ class WatchedFolder:
         moving = {key for key, one in self._seen.items() if not one.told} - set(ready)
         ready = [key for key in ready if not _is_early(key, moving)]
         if ready:
-            self._take(sorted(ready, key=lambda key: key.endswith(f"/{MARKER}")))
+            self._take(sorted(ready, key=is_marker))
         for key in ready:
             self._seen[key].told = True
         return len(ready)
@@ -206,8 +217,7 @@ def prepare(settings: Settings, tenant: str) -> tuple[Path, bool]:
 
 def _is_early(key: str, moving: Collection[str]) -> bool:
     """Whether a marker is there before the last file of its study is whole."""
-    folder, _, name = key.rpartition("/")
-    return name == MARKER and any(other.startswith(f"{folder}/") for other in moving)
+    return is_marker(key) and any(other.startswith(key.removesuffix(MARKER)) for other in moving)
 
 
 def _files(root: Path, barred: dict[str, str]) -> Iterator[tuple[str, State]]:

@@ -58,9 +58,11 @@ class ObjectsRepository:
 
     def spend(self, study_id: UUID) -> None:
         """Note that nothing is left of what the study was made of."""
-        made_of = select(IncomingObject).where(IncomingObject.study_id == study_id)
-        for one in self._session.scalars(made_of.order_by(IncomingObject.key_hash).with_for_update()):
-            one.study_id = None
+        made_of = select(IncomingObject.id).where(IncomingObject.study_id == study_id)
+        locked = made_of.order_by(IncomingObject.key_hash).with_for_update()
+        self._session.execute(
+            update(IncomingObject).where(IncomingObject.id.in_(locked)).values(study_id=None)
+        )
 
     def received(self, study_id: UUID, keys: Sequence[str]) -> dict[str, StudyFile]:
         """Files of the study that were received under these keys."""
